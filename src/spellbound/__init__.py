@@ -1,0 +1,1 @@
+"""Spellbound: long, steerable stories from a language model that says who is speaking."""

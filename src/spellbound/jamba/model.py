@@ -1,0 +1,244 @@
+"""Jamba as a language model: decoder layers, the stack, and the head that predicts the next token.
+
+Parameter names are transformers' own, so checkpoints and adapters pass both ways. B batch, T time, H hidden, V vocabulary.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import JambaConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from spellbound.errors import ModelError, StateError
+from spellbound.jamba.attention import Attention
+from spellbound.jamba.documents import Documents
+from spellbound.jamba.feed_forward import Experts, GatedMLP, Router, SparseMoE
+from spellbound.jamba.mamba import MambaMixer
+from spellbound.jamba.norm import RMSNorm
+from spellbound.jamba.state import AttentionState, JambaState, LayerState, MambaState
+
+_STEP_SIZES = (1e-3, 1e-1)  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
+_FINGERPRINT_SAMPLES = 64  # numbers of each parameter that enter the fingerprint
+
+
+@dataclass
+class JambaOutput(ModelOutput):  # type: ignore[misc]
+    """``logits`` (B, T or fewer, V), and the mean ``loss`` over the labels, None without labels."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class JambaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[misc]
+    """Mixer and feed-forward, each behind a norm and beside a residual path."""
+
+    def __init__(self, config: JambaConfig, index: int) -> None:
+        super().__init__()
+        if config.layers_block_type[index] == "attention":
+            self.self_attn = Attention(config)
+        else:
+            self.mamba = MambaMixer(config)
+        self.feed_forward = SparseMoE(config) if config.layers_num_experts[index] > 1 else GatedMLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.pre_ff_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    @property
+    def mixer(self) -> Attention | MambaMixer:
+        """The layer's one mixer, whichever kind it is."""
+        return self.self_attn if hasattr(self, "self_attn") else self.mamba
+
+    def forward(self, x_BTH: Tensor, state: LayerState | None, documents: Documents | None) -> Tensor:
+        """Return (B, T, H)."""
+        x_BTH = x_BTH + self.mixer(self.input_layernorm(x_BTH), state, documents)
+        return x_BTH + self.feed_forward(self.pre_ff_layernorm(x_BTH))
+
+
+class JambaPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
+    """What transformers needs to know to load, place, shard and initialise the weights."""
+
+    config: JambaConfig
+    config_class = JambaConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["JambaDecoderLayer"]
+    _supports_sdpa = True
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Say no: the weights are laid out as in transformers' own Jamba, so its checkpoint conversions apply."""
+        return False
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Say no: transformers' generate() would want its own cache; :mod:`spellbound.engine` generates."""
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        spread = self.config.initializer_range
+        if isinstance(module, MambaMixer):
+            channels, states = module.A_log.shape
+            init.copy_(module.A_log, torch.arange(1, states + 1).float().log().repeat(channels, 1))
+            init.ones_(module.D)
+            low, high = (math.log(size) for size in _STEP_SIZES)
+            step_D = torch.empty(channels).uniform_(low, high).exp()
+            init.copy_(module.dt_proj.bias, step_D + torch.log(-torch.expm1(-step_D)))
+        elif isinstance(module, Experts):
+            init.normal_(module.gate_up_proj, std=spread)
+            init.normal_(module.down_proj, std=spread)
+        elif isinstance(module, Router):
+            init.normal_(module.weight, std=spread)
+
+
+class JambaModel(JambaPreTrainedModel):
+    """Embedding, decoder layers and the last norm."""
+
+    def __init__(self, config: JambaConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList(JambaDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.final_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, state: JambaState | None, documents: Documents | None) -> Tensor:
+        """Return the hidden states (B, T, H); ``state`` is advanced once every layer has succeeded."""
+        x_BTH = self.embed_tokens(input_ids)
+        for index, layer in enumerate(self.layers):
+            x_BTH = layer(x_BTH, None if state is None else state.layers[index], documents)
+        if state is not None:
+            state.advance(input_ids.shape[1])
+        return self.final_layernorm(x_BTH)
+
+
+class JambaForCausalLM(JambaPreTrainedModel):
+    """Jamba with its language modelling head; loads transformers' and hub checkpoints of model type ``jamba``."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: JambaConfig) -> None:
+        super().__init__(config)
+        self.model = JambaModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        state: JambaState | None = None,
+        document_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int = 0,
+        **foreign: Any,
+    ) -> JambaOutput:
+        """Read tokens, predict the next ones.
+
+        Args:
+            input_ids: (B, T) token ids. Shorter rows are padded on the right, which no earlier position sees.
+            state: what was read before; advanced in place. The tokens continue it exactly, however they are split.
+            document_ids: (B, T), for packed rows: neighbouring tokens with different ids do not see one another.
+            labels: (B, T) token ids, -100 where no prediction counts; shifted here, so labels = input_ids is usual.
+            logits_to_keep: return logits of the last so many positions only; 0 for all.
+            foreign: arguments of transformers' models that wrappers pass along; must be None
+                (an ``attention_mask`` of right padding is taken, as it changes nothing).
+
+        Raises:
+            ModelError: token ids, labels or documents that cannot be used.
+            StateError: a state of another batch size.
+        """
+        self._check_input(input_ids, foreign)
+        self._check_state(input_ids, state, document_ids)
+        if labels is not None and labels.shape != input_ids.shape:
+            raise ModelError(f"labels has shape {tuple(labels.shape)}; give one per token, {tuple(input_ids.shape)}")
+        hidden_BTH = self.model(input_ids, state, Documents.of(document_ids, input_ids))
+        logits_BTV = self.lm_head(hidden_BTH[:, -logits_to_keep:] if labels is None else hidden_BTH)
+        if labels is None:
+            return JambaOutput(logits=logits_BTV)
+        loss = _next_token_loss(logits_BTV, labels, document_ids)
+        return JambaOutput(loss=loss, logits=logits_BTV[:, -logits_to_keep:])
+
+    def new_state(self, batch_size: int, dtype: torch.dtype | None = None) -> JambaState:
+        """Return the state before the first token, for ``batch_size`` rows.
+
+        ``dtype`` is that of the keys, values and convolution windows (the model's own by default); SSM states are float32.
+        """
+        dtype = self.dtype if dtype is None else dtype
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ModelError(f"state dtype {dtype!r} is not a floating torch dtype; use torch.float32 or torch.bfloat16")
+        if batch_size < 1:
+            raise ModelError(f"batch_size is {batch_size}; a state has at least one row")
+        layers: list[MambaState | AttentionState] = [
+            layer.mixer.new_state(batch_size, dtype) for layer in self.model.layers
+        ]
+        return JambaState(self, layers, batch_size)
+
+    def fingerprint(self) -> str:
+        """Hash of config and a sample of every weight: equal for the same model and adapters, else different."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.named_parameters()):
+            flat = parameter.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].float().cpu()
+            digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+            digest.update(sample.numpy().tobytes())
+        shape = {key: value for key, value in sorted(self.config.to_dict().items()) if isinstance(value, int | float)}
+        digest.update(repr(shape).encode())
+        return digest.hexdigest()[:32]
+
+    def prepare_inputs_for_generation(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Refuse transformers' generate(), which would continue from a cache wrongly; PEFT only asks that this exists."""
+        raise ModelError("generate() is not offered; use spellbound.engine, or feed tokens with state=model.new_state(1)")
+
+    def _check_input(self, input_ids: Tensor, foreign: dict[str, Any]) -> None:
+        _check_foreign(foreign)
+        if input_ids.dim() != 2 or input_ids.is_floating_point() or input_ids.numel() == 0:
+            raise ModelError(
+                f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; "
+                "give integers of shape (batch, time), at least one token"
+            )
+        # One synchronisation; skipped for single tokens on a GPU, where it would stall every step of a decode.
+        if input_ids.device.type == "cpu" or input_ids.shape[1] > 1:
+            low, high = (int(bound) for bound in input_ids.aminmax())
+            if low < 0 or high >= self.config.vocab_size:
+                worst = low if low < 0 else high
+                raise ModelError(
+                    f"token id {worst} is outside the vocabulary of {self.config.vocab_size}; use this model's tokenizer"
+                )
+
+    def _check_state(self, input_ids: Tensor, state: JambaState | None, document_ids: Tensor | None) -> None:
+        if state is None:
+            return
+        if state.batch_size != len(input_ids):
+            raise StateError(
+                f"the state has {state.batch_size} rows and input_ids {len(input_ids)}; "
+                f"use model.new_state({len(input_ids)})"
+            )
+        if document_ids is not None:
+            raise ModelError("document_ids and state were both given; a state continues one document, packing starts many")
+
+
+def _check_foreign(foreign: dict[str, Any]) -> None:
+    mask = foreign.pop("attention_mask", None)
+    if mask is not None and mask.dim() == 2 and mask.shape[1] > 1 and bool((mask[:, 1:] > mask[:, :-1]).any()):
+        raise ModelError("attention_mask has padding on the left; pad on the right, which needs no mask here")
+    foreign.pop("return_dict", None)
+    given = sorted(name for name, value in foreign.items() if value not in (None, False))
+    if given:
+        raise TypeError(f"JambaForCausalLM.forward does not take {', '.join(given)}; see its docstring for what it takes")
+
+
+def _next_token_loss(logits_BTV: Tensor, labels_BT: Tensor, document_ids: Tensor | None) -> Tensor:
+    targets_BT = labels_BT[:, 1:]
+    if document_ids is not None:
+        # The last token of a document does not predict the first of the next.
+        targets_BT = targets_BT.masked_fill(document_ids[:, 1:] != document_ids[:, :-1], -100)
+    wide = torch.promote_types(logits_BTV.dtype, torch.float32)
+    return cross_entropy(logits_BTV[:, :-1].flatten(0, 1).to(wide), targets_BT.flatten(), ignore_index=-100)

@@ -1,0 +1,167 @@
+"""What a Jamba remembers of the tokens it has read: convolution windows, SSM states, keys and values.
+
+B batch, T time, D channels, N states, K convolution window, G key/value heads, P head size.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spellbound.errors import StateError
+
+if TYPE_CHECKING:
+    from spellbound.jamba.model import JambaForCausalLM
+
+FORMAT = "spellbound-jamba-state/1"
+_FIRST_CAPACITY = 256  # tokens; grows by half, so appending costs amortised constant time
+
+
+class MambaState:
+    """State of one Mamba layer: the last ``window`` inputs of the convolution and the SSM state."""
+
+    def __init__(self, conv_BKD: Tensor, ssm_BDN: Tensor) -> None:
+        self.conv_BKD, self.ssm_BDN = conv_BKD, ssm_BDN
+        self._next = (conv_BKD, ssm_BDN)
+
+    def stage(self, conv_BKD: Tensor, ssm_BDN: Tensor) -> None:
+        """Keep what the state will be once the whole forward has succeeded."""
+        self._next = (conv_BKD.detach(), ssm_BDN.detach())
+
+    def commit(self, length: int) -> None:
+        """Become what was staged."""
+        self.conv_BKD, self.ssm_BDN = self._next
+
+    def tensors(self, length: int) -> dict[str, Tensor]:
+        """Name the tensors that make up the state."""
+        return {"conv": self.conv_BKD, "ssm": self.ssm_BDN}
+
+    def restore(self, tensors: dict[str, Tensor], length: int) -> None:
+        """Take over tensors named as :meth:`tensors` names them."""
+        self.conv_BKD, self.ssm_BDN = tensors["conv"], tensors["ssm"]
+
+
+class AttentionState:
+    """Keys and values of one attention layer, in buffers that grow ahead of need."""
+
+    def __init__(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> None:
+        self._keys, self._values = keys_BGTP, values_BGTP
+        self._length = keys_BGTP.shape[2]
+
+    def append(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> tuple[Tensor, Tensor]:
+        """Write behind what is there and return all keys and values; kept only once :meth:`commit` is called."""
+        end = self._length + keys_BGTP.shape[2]
+        if end > self._keys.shape[2]:
+            capacity = max(end, _FIRST_CAPACITY, self._keys.shape[2] * 3 // 2)
+            self._keys, self._values = (self._grown(buffer, capacity) for buffer in (self._keys, self._values))
+        self._keys[:, :, self._length : end] = keys_BGTP.detach()
+        self._values[:, :, self._length : end] = values_BGTP.detach()
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
+        batch, heads, _, size = buffer.shape
+        grown = buffer.new_empty(batch, heads, capacity, size)
+        grown[:, :, : self._length] = buffer[:, :, : self._length]
+        return grown
+
+    def commit(self, length: int) -> None:
+        """Count what was appended as read."""
+        self._length = length
+
+    def tensors(self, length: int) -> dict[str, Tensor]:
+        """Name the tensors that make up the state."""
+        return {"keys": self._keys[:, :, :length], "values": self._values[:, :, :length]}
+
+    def restore(self, tensors: dict[str, Tensor], length: int) -> None:
+        """Take over tensors named as :meth:`tensors` names them."""
+        self._keys, self._values, self._length = tensors["keys"], tensors["values"], length
+
+
+LayerState = MambaState | AttentionState
+
+
+class JambaState:
+    """Everything needed to go on reading where a forward stopped; made by ``model.new_state``, advanced in place.
+
+    A forward that fails (or is interrupted) leaves the state as it was. Copies, files and splits are exact.
+    """
+
+    def __init__(self, model: "JambaForCausalLM", layers: list[LayerState], batch_size: int) -> None:
+        self._model, self.layers, self.batch_size = model, layers, batch_size
+        self.length = 0
+
+    def advance(self, tokens: int) -> None:
+        """Commit what a forward over ``tokens`` more tokens staged in every layer."""
+        self.length += tokens
+        for layer in self.layers:
+            layer.commit(self.length)
+
+    def clone(self) -> Self:
+        """Return an independent copy, its buffers cut to what is used."""
+        other = type(self)(self._model, [_copy(layer, self.length) for layer in self.layers], self.batch_size)
+        other.length = self.length
+        return other
+
+    def nbytes(self) -> int:
+        """Bytes of the tensors that make up the state."""
+        return sum(tensor.numel() * tensor.element_size() for _, tensor in self._named_tensors())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state as safetensors, whole or not at all."""
+        target = Path(path)
+        metadata = {
+            "format": FORMAT,
+            "model": self._model.fingerprint(),
+            "length": str(self.length),
+            "batch_size": str(self.batch_size),
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in self._named_tensors()}
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def load(self, path: str | os.PathLike[str]) -> Self:
+        """Become the state saved at ``path``; refuse one of another model, batch size or format. Returns itself."""
+        try:
+            with safe_open(path, framework="pt") as saved:
+                self._check(saved.metadata() or {}, path)
+                length = int(saved.metadata()["length"])
+                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise StateError(f"{path}: no readable state ({error}); read the prompt again instead") from error
+        for index, layer in enumerate(self.layers):
+            mine = layer.tensors(self.length)
+            layer.restore({name: tensors[f"{index}.{name}"].to(old) for name, old in mine.items()}, length)
+        self.length = length
+        return self
+
+    def _check(self, metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
+        expected = {"format": FORMAT, "model": self._model.fingerprint(), "batch_size": str(self.batch_size)}
+        for key, wanted in expected.items():
+            if metadata.get(key) != wanted:
+                raise StateError(
+                    f"{path}: its {key} is {metadata.get(key)!r}, this model's state needs {wanted!r}; "
+                    "load it with the model that wrote it, or read the prompt again"
+                )
+
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for index, layer in enumerate(self.layers):
+            for name, tensor in layer.tensors(self.length).items():
+                yield f"{index}.{name}", tensor
+
+
+def _copy(layer: LayerState, length: int) -> LayerState:
+    return type(layer)(*(tensor.clone(memory_format=torch.contiguous_format) for tensor in layer.tensors(length).values()))
