@@ -1,7 +1,10 @@
-"""Jamba, the hybrid of Mamba-1, attention and mixture of experts (arXiv:2403.19887), small, exact and resumable.
+"""Jamba, the hybrid of Mamba-1, attention and mixture of experts (arXiv:2403.19887), small, exact and
+resumable.
 
-A drop-in for transformers' model of the same name: same config, same parameter names, same checkpoints. What is new here:
-a state that continues from any point, documents that do not see one another in a packed row, a scan without CUDA builds.
+A drop-in for transformers' model of the same name: same config, same parameter names, same checkpoints.
+What is new here:
+a state that continues from any point, documents that do not see one another in a packed row, a scan
+without CUDA builds.
 """
 
 from spellbound.jamba.model import JambaForCausalLM, JambaModel, JambaOutput

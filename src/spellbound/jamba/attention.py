@@ -60,17 +60,26 @@ class Attention(nn.Module):
         parts = []
         for begin in range(0, time, rows):
             end = min(begin + rows, time)
-            mask = torch.ones(end - begin, past + end, dtype=torch.bool, device=q_BQTP.device).tril(past + begin)
+            mask = torch.ones(end - begin, past + end, dtype=torch.bool, device=q_BQTP.device).tril(
+                past + begin
+            )
             parts.append(
-                self._sdpa(q_BQTP[:, :, begin:end], k_BGSP[:, :, : past + end], v_BGSP[:, :, : past + end], mask=mask)
+                self._sdpa(
+                    q_BQTP[:, :, begin:end], k_BGSP[:, :, : past + end], v_BGSP[:, :, : past + end], mask=mask
+                )
             )
         return torch.cat(parts, 2)
 
-    def _attend_documents(self, q_BQTP: Tensor, k_BGTP: Tensor, v_BGTP: Tensor, documents: Documents) -> Tensor:
-        # One product a document: no (T, T) mask, and the work falls to the sum of the squares of their lengths.
+    def _attend_documents(
+        self, q_BQTP: Tensor, k_BGTP: Tensor, v_BGTP: Tensor, documents: Documents
+    ) -> Tensor:
+        # One product a document: no (T, T) mask, and the work falls to the sum of the squares of their
+        # lengths.
         rows = []
         for row, lengths in enumerate(documents.lengths):
-            pieces = zip(*(tensor[row : row + 1].split(lengths, 2) for tensor in (q_BQTP, k_BGTP, v_BGTP)), strict=True)
+            pieces = zip(
+                *(tensor[row : row + 1].split(lengths, 2) for tensor in (q_BQTP, k_BGTP, v_BGTP)), strict=True
+            )
             rows.append(torch.cat([self._attend(q, k, v) for q, k, v in pieces], 2))
         return torch.cat(rows, 0)
 

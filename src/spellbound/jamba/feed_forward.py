@@ -1,4 +1,5 @@
-"""The two feed-forward layers: a gated MLP, and a mixture of such MLPs of which each token meets the best few.
+"""The two feed-forward layers: a gated MLP, and a mixture of such MLPs of which each token meets the best
+few.
 
 X tokens (batch x time), H hidden, F inner, E experts, K experts per token.
 """

@@ -38,7 +38,8 @@ class MambaMixer(nn.Module):
         self.c_layernorm = RMSNorm(states, config.rms_norm_eps)
 
     def new_state(self, batch_size: int, dtype: torch.dtype) -> MambaState:
-        """Return the state before the first token: zeros; the SSM state in float32 (float64 for a float64 model)."""
+        """Return the state before the first token: zeros; the SSM state in float32 (float64 for a float64
+        model)."""
         channels, states = self.A_log.shape
         device, window = self.A_log.device, self.conv1d.kernel_size[0] - 1
         wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -74,15 +75,15 @@ class MambaMixer(nn.Module):
         return torch.cat([state.conv_BKD.to(x_BTD.dtype), x_BTD], 1)
 
     def _convolve(self, padded_BSD: Tensor, documents: Documents | None) -> Tensor:
-        # A sum of shifted products: no transpose to channels-first, and a document's edge is a mask on one shift.
+        # A sum of shifted products: no transpose to channels-first, and a document's edge is a mask on one
+        # shift.
         width = self.conv1d.kernel_size[0]
         time = padded_BSD.shape[1] - (width - 1)
-        total_BTD = None
+        total_BTD = padded_BSD.new_zeros(()) if self.conv1d.bias is None else self.conv1d.bias
         for tap in range(width):
             term = padded_BSD[:, tap : tap + time] * self.conv1d.weight[:, 0, tap]
             steps_back = width - 1 - tap
             if documents is not None and steps_back:
                 term = term * documents.reaches(steps_back)[:, :, None]
-            total_BTD = term if total_BTD is None else total_BTD + term
-        assert total_BTD is not None
-        return total_BTD if self.conv1d.bias is None else total_BTD + self.conv1d.bias
+            total_BTD = total_BTD + term
+        return total_BTD

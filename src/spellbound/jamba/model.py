@@ -1,12 +1,13 @@
 """Jamba as a language model: decoder layers, the stack, and the head that predicts the next token.
 
-Parameter names are transformers' own, so checkpoints and adapters pass both ways. B batch, T time, H hidden, V vocabulary.
+Parameter names are transformers' own, so checkpoints and adapters pass both ways. B batch, T time, H
+hidden, V vocabulary.
 """
 
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,10 @@ from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.norm import RMSNorm
 from spellbound.jamba.state import AttentionState, JambaState, LayerState, MambaState
 
-_STEP_SIZES = (1e-3, 1e-1)  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
+_STEP_SIZES = (
+    1e-3,
+    1e-1,
+)  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
 _FINGERPRINT_SAMPLES = 64  # numbers of each parameter that enter the fingerprint
 
 
@@ -72,7 +76,8 @@ class JambaPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Say no: the weights are laid out as in transformers' own Jamba, so its checkpoint conversions apply."""
+        """Say no: the weights are laid out as in transformers' own Jamba, so its checkpoint conversions
+        apply."""
         return False
 
     @classmethod
@@ -104,7 +109,9 @@ class JambaModel(JambaPreTrainedModel):
     def __init__(self, config: JambaConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        self.layers = nn.ModuleList(JambaDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            JambaDecoderLayer(config, index) for index in range(config.num_hidden_layers)
+        )
         self.final_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
@@ -120,7 +127,8 @@ class JambaModel(JambaPreTrainedModel):
 
 
 class JambaForCausalLM(JambaPreTrainedModel):
-    """Jamba with its language modelling head; loads transformers' and hub checkpoints of model type ``jamba``."""
+    """Jamba with its language modelling head; loads transformers' and hub checkpoints of model type
+    ``jamba``."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
@@ -144,10 +152,12 @@ class JambaForCausalLM(JambaPreTrainedModel):
 
         Args:
             input_ids: (B, T) token ids. Shorter rows are padded on the right, which no earlier position sees.
-            state: what was read before; advanced in place. The tokens continue it exactly, however they are split.
-            document_ids: (B, T), for packed rows: neighbouring tokens with different ids do not see one another.
-            labels: (B, T) token ids, -100 where no prediction counts; shifted here, so labels = input_ids is usual.
-            logits_to_keep: return logits of the last so many positions only; 0 for all.
+            state: what was read before; advanced in place. The tokens continue it exactly, however they
+            are split.
+            document_ids: (B, T), for packed rows: neighbouring tokens with different ids do not see one
+            another.
+            labels: (B, T) token ids, -100 where no prediction counts; shifted here, so labels = input_ids
+            is usual. logits_to_keep: return logits of the last so many positions only; 0 for all.
             foreign: arguments of transformers' models that wrappers pass along; must be None
                 (an ``attention_mask`` of right padding is taken, as it changes nothing).
 
@@ -158,7 +168,9 @@ class JambaForCausalLM(JambaPreTrainedModel):
         self._check_input(input_ids, foreign)
         self._check_state(input_ids, state, document_ids)
         if labels is not None and labels.shape != input_ids.shape:
-            raise ModelError(f"labels has shape {tuple(labels.shape)}; give one per token, {tuple(input_ids.shape)}")
+            raise ModelError(
+                f"labels has shape {tuple(labels.shape)}; give one per token, {tuple(input_ids.shape)}"
+            )
         hidden_BTH = self.model(input_ids, state, Documents.of(document_ids, input_ids))
         logits_BTV = self.lm_head(hidden_BTH[:, -logits_to_keep:] if labels is None else hidden_BTH)
         if labels is None:
@@ -169,33 +181,44 @@ class JambaForCausalLM(JambaPreTrainedModel):
     def new_state(self, batch_size: int, dtype: torch.dtype | None = None) -> JambaState:
         """Return the state before the first token, for ``batch_size`` rows.
 
-        ``dtype`` is that of the keys, values and convolution windows (the model's own by default); SSM states are float32.
+        ``dtype`` is that of the keys, values and convolution windows (the model's own by default); SSM
+        states are float32.
         """
         dtype = self.dtype if dtype is None else dtype
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ModelError(f"state dtype {dtype!r} is not a floating torch dtype; use torch.float32 or torch.bfloat16")
+            raise ModelError(
+                f"state dtype {dtype!r} is not a floating torch dtype; use torch.float32 or torch.bfloat16"
+            )
         if batch_size < 1:
             raise ModelError(f"batch_size is {batch_size}; a state has at least one row")
         layers: list[MambaState | AttentionState] = [
-            layer.mixer.new_state(batch_size, dtype) for layer in self.model.layers
+            cast(JambaDecoderLayer, layer).mixer.new_state(batch_size, dtype) for layer in self.model.layers
         ]
         return JambaState(self, layers, batch_size)
 
     def fingerprint(self) -> str:
-        """Hash of config and a sample of every weight: equal for the same model and adapters, else different."""
+        """Hash of config and a sample of every weight: equal for the same model and adapters, else
+        different."""
         digest = hashlib.sha256()
         for name, parameter in sorted(self.named_parameters()):
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
             digest.update(sample.numpy().tobytes())
-        shape = {key: value for key, value in sorted(self.config.to_dict().items()) if isinstance(value, int | float)}
+        shape = {
+            key: value
+            for key, value in sorted(self.config.to_dict().items())
+            if isinstance(value, int | float)
+        }
         digest.update(repr(shape).encode())
         return digest.hexdigest()[:32]
 
     def prepare_inputs_for_generation(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse transformers' generate(), which would continue from a cache wrongly; PEFT only asks that this exists."""
-        raise ModelError("generate() is not offered; use spellbound.engine, or feed tokens with state=model.new_state(1)")
+        """Refuse transformers' generate(), which would continue from a cache wrongly; PEFT only asks that
+        this exists."""
+        raise ModelError(
+            "generate() is not offered; use spellbound.engine, or feed tokens with state=model.new_state(1)"
+        )
 
     def _check_input(self, input_ids: Tensor, foreign: dict[str, Any]) -> None:
         _check_foreign(foreign)
@@ -204,13 +227,15 @@ class JambaForCausalLM(JambaPreTrainedModel):
                 f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; "
                 "give integers of shape (batch, time), at least one token"
             )
-        # One synchronisation; skipped for single tokens on a GPU, where it would stall every step of a decode.
+        # One synchronisation; skipped for single tokens on a GPU, where it would stall every step of
+        # a decode.
         if input_ids.device.type == "cpu" or input_ids.shape[1] > 1:
             low, high = (int(bound) for bound in input_ids.aminmax())
             if low < 0 or high >= self.config.vocab_size:
                 worst = low if low < 0 else high
                 raise ModelError(
-                    f"token id {worst} is outside the vocabulary of {self.config.vocab_size}; use this model's tokenizer"
+                    f"token id {worst} is outside the vocabulary of {self.config.vocab_size}; "
+                    "use this model's own tokenizer"
                 )
 
     def _check_state(self, input_ids: Tensor, state: JambaState | None, document_ids: Tensor | None) -> None:
@@ -222,17 +247,26 @@ class JambaForCausalLM(JambaPreTrainedModel):
                 f"use model.new_state({len(input_ids)})"
             )
         if document_ids is not None:
-            raise ModelError("document_ids and state were both given; a state continues one document, packing starts many")
+            raise ModelError(
+                "document_ids and state were both given; a state continues one document, packing starts many"
+            )
 
 
 def _check_foreign(foreign: dict[str, Any]) -> None:
     mask = foreign.pop("attention_mask", None)
-    if mask is not None and mask.dim() == 2 and mask.shape[1] > 1 and bool((mask[:, 1:] > mask[:, :-1]).any()):
+    if (
+        mask is not None
+        and mask.dim() == 2
+        and mask.shape[1] > 1
+        and bool((mask[:, 1:] > mask[:, :-1]).any())
+    ):
         raise ModelError("attention_mask has padding on the left; pad on the right, which needs no mask here")
     foreign.pop("return_dict", None)
     given = sorted(name for name, value in foreign.items() if value not in (None, False))
     if given:
-        raise TypeError(f"JambaForCausalLM.forward does not take {', '.join(given)}; see its docstring for what it takes")
+        raise TypeError(
+            f"JambaForCausalLM.forward does not take {', '.join(given)}; see its docstring for what it takes"
+        )
 
 
 def _next_token_loss(logits_BTV: Tensor, labels_BT: Tensor, document_ids: Tensor | None) -> Tensor:

@@ -55,11 +55,14 @@ class AttentionState:
         self._length = keys_BGTP.shape[2]
 
     def append(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> tuple[Tensor, Tensor]:
-        """Write behind what is there and return all keys and values; kept only once :meth:`commit` is called."""
+        """Write behind what is there and return all keys and values; kept only once :meth:`commit` is
+        called."""
         end = self._length + keys_BGTP.shape[2]
         if end > self._keys.shape[2]:
             capacity = max(end, _FIRST_CAPACITY, self._keys.shape[2] * 3 // 2)
-            self._keys, self._values = (self._grown(buffer, capacity) for buffer in (self._keys, self._values))
+            self._keys, self._values = (
+                self._grown(buffer, capacity) for buffer in (self._keys, self._values)
+            )
         self._keys[:, :, self._length : end] = keys_BGTP.detach()
         self._values[:, :, self._length : end] = values_BGTP.detach()
         return self._keys[:, :, :end], self._values[:, :, :end]
@@ -87,7 +90,8 @@ LayerState = MambaState | AttentionState
 
 
 class JambaState:
-    """Everything needed to go on reading where a forward stopped; made by ``model.new_state``, advanced in place.
+    """Everything needed to go on reading where a forward stopped; made by ``model.new_state``, advanced in
+    place.
 
     A forward that fails (or is interrupted) leaves the state as it was. Copies, files and splits are exact.
     """
@@ -122,19 +126,21 @@ class JambaState:
             "batch_size": str(self.batch_size),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self._named_tensors()}
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
         os.close(handle)
+        temporary = Path(name)
         try:
             save_file(tensors, temporary, metadata=metadata)
-            with open(temporary, "rb") as written:
+            with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
     def load(self, path: str | os.PathLike[str]) -> Self:
-        """Become the state saved at ``path``; refuse one of another model, batch size or format. Returns itself."""
+        """Become the state saved at ``path``; refuse one of another model, batch size or format. Returns
+        itself."""
         try:
             with safe_open(path, framework="pt") as saved:
                 self._check(saved.metadata() or {}, path)
@@ -164,4 +170,6 @@ class JambaState:
 
 
 def _copy(layer: LayerState, length: int) -> LayerState:
-    return type(layer)(*(tensor.clone(memory_format=torch.contiguous_format) for tensor in layer.tensors(length).values()))
+    return type(layer)(
+        *(tensor.clone(memory_format=torch.contiguous_format) for tensor in layer.tensors(length).values())
+    )

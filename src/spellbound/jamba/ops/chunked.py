@@ -1,8 +1,11 @@
 """The selective scan in plain torch, chunk by chunk: any device, any dtype, bounded memory, differentiable.
 
-Inside a chunk the recurrence is solved by doubling (Hillis and Steele 1986): after step s every position holds the
-composition of the 2**s affine maps that end there. Nothing divides by a decay, so nothing overflows. A chunk is
-recomputed in backward, so the (B, D, T, N) tensor never exists: memory is inputs + B D N (T / CHUNK + CHUNK log CHUNK).
+Inside a chunk the recurrence is solved by doubling (Hillis and Steele 1986): after step s every position
+holds the
+composition of the 2**s affine maps that end there. Nothing divides by a decay, so nothing overflows. A
+chunk is
+recomputed in backward, so the (B, D, T, N) tensor never exists: memory is inputs + B D N (T / CHUNK +
+CHUNK log CHUNK).
 
 B batch, T time, D channels, N states, L positions of one chunk.
 """

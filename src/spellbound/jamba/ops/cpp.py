@@ -1,6 +1,7 @@
 """The selective scan in C++ (``csrc/scan.cpp``), forward and backward, called through ctypes on raw pointers.
 
-The library is built with the package when a compiler is there; it knows nothing of torch. B batch, T time, D channels, N states.
+The library is built with the package when a compiler is there; it knows nothing of torch. B batch, T time,
+D channels, N states.
 """
 
 import ctypes
@@ -13,9 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spellbound.errors import EnvironmentFault
+
 INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # best first
 MAX_GROUPS = 32  # dB and dC exist once a group of channels; more groups would outgrow the activations
-_CAPSULE_MEMORY = "spellbound: the C++ scan found no memory for its work space; use a shorter sequence or SPELLBOUND_SCAN=torch"
+REBUILD = "install a C++17 compiler (Debian: apt-get install g++), then run: make install"
+NOT_BUILT = f"the C++ scan was not built; {REBUILD}"
+_NO_MEMORY = (
+    "the C++ scan found no memory for its work space; read less at once, or set SPELLBOUND_SCAN=torch"
+)
 
 
 @functools.cache
@@ -27,7 +34,7 @@ def load_library() -> ctypes.CDLL | None:
             library = ctypes.CDLL(str(path))
             library.spellbound_scan_lanes.argtypes = [ctypes.c_char_p]
             pointer, integer = ctypes.c_void_p, ctypes.c_long
-            head = [ctypes.c_char_p, ctypes.c_int, pointer, integer, integer, integer, ctypes.c_int]
+            head: list[Any] = [ctypes.c_char_p, ctypes.c_int, pointer, *[integer] * 3, ctypes.c_int]
             library.spellbound_scan_forward.argtypes = [*head, *[pointer] * 11]
             library.spellbound_scan_backward.argtypes = [*head, integer, *[pointer] * 17]
             return library
@@ -67,12 +74,14 @@ def selective_scan_cpp(
     *,
     instruction_set: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Same result as :func:`~spellbound.jamba.ops.reference.selective_scan_reference`; float32 on the CPU only.
+    """Same result as :func:`~spellbound.jamba.ops.reference.selective_scan_reference`.
 
-    exp is exact to 2**-22 relative. Any number of threads gives equal bytes.
+    For float32 on the CPU only. exp is exact to 2**-22 relative. Any number of threads gives equal bytes.
     """
     name = instruction_set or best_instruction_set()
-    outputs: tuple[Tensor, Tensor] = _CppScan.apply(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT, name)
+    outputs: tuple[Tensor, Tensor] = _CppScan.apply(  # type: ignore[no-untyped-call]
+        x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT, name
+    )
     return outputs
 
 
@@ -80,27 +89,32 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def _library() -> ctypes.CDLL:
+    library = load_library()
+    if library is None:
+        raise EnvironmentFault(NOT_BUILT)
+    return library
+
+
 def _call(function: str, name: str, shape: tuple[int, ...], *arguments: int | None) -> None:
-    code = getattr(load_library(), function)(
+    code = getattr(_library(), function)(
         name.encode(), torch.get_num_threads(), _torch_thread_pool(), *shape, *arguments
     )
     if code:
-        raise MemoryError(_CAPSULE_MEMORY)
+        raise MemoryError(_NO_MEMORY)
 
 
 class _CppScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         *tensors, name = arguments
-        x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT = (
-            None if tensor is None else tensor.detach().contiguous() for tensor in tensors
-        )
+        packed: list[Any] = [None if tensor is None else tensor.detach().contiguous() for tensor in tensors]
+        x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT = packed
         (batch, time, channels), states = x_BTD.shape, A_DN.shape[1]
         y_BTD, hT_BDN = torch.empty_like(x_BTD), x_BTD.new_empty(batch, channels, states)
         tile_states = None
         if any(ctx.needs_input_grad):
-            library = load_library()
-            assert library is not None
+            library = _library()
             tile, lanes = library.spellbound_scan_tile(), library.spellbound_scan_lanes(name.encode())
             padded = -(-channels // lanes) * lanes
             tile_states = x_BTD.new_empty(batch, -(-time // tile), padded, states)

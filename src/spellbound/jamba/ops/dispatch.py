@@ -5,6 +5,7 @@
 
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,20 +13,20 @@ from torch import Tensor
 
 from spellbound.errors import EnvironmentFault, InputError
 from spellbound.jamba.ops.chunked import selective_scan_chunked
-from spellbound.jamba.ops.cpp import best_instruction_set, selective_scan_cpp
+from spellbound.jamba.ops.cpp import NOT_BUILT, REBUILD, best_instruction_set, selective_scan_cpp
 from spellbound.jamba.ops.reference import selective_scan_reference
 
-_BY_NAME = {
+_BY_NAME: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "reference": selective_scan_reference,
     "torch": selective_scan_chunked,
     "cpp": selective_scan_cpp,
 }
-_REBUILD = "install a C++17 compiler (Debian: apt-get install g++), then run: make install"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelReport:
-    """Which scan is active: ``name`` (reference, torch or cpp), ``detail`` for people, ``reason`` why this one."""
+    """Which scan is active: ``name`` (reference, torch or cpp), ``detail`` for people, ``reason`` why this
+    one."""
 
     name: str
     detail: str
@@ -47,14 +48,16 @@ def describe() -> KernelReport:
 def _choose(forced: str) -> tuple[str, str]:
     compiled = best_instruction_set() is not None
     if forced and forced not in _BY_NAME:
-        raise InputError(f"SPELLBOUND_SCAN is {forced!r}; set it to one of {', '.join(_BY_NAME)}, or unset it")
+        raise InputError(
+            f"SPELLBOUND_SCAN is {forced!r}; set it to one of {', '.join(_BY_NAME)}, or unset it"
+        )
     if forced == "cpp" and not compiled:
-        raise EnvironmentFault(f"SPELLBOUND_SCAN=cpp, but the C++ scan was not built; {_REBUILD}")
+        raise EnvironmentFault(f"SPELLBOUND_SCAN=cpp, but {NOT_BUILT}")
     if forced:
         return forced, f"SPELLBOUND_SCAN={forced}"
     if compiled:
         return "cpp", "compiled library found"
-    return "torch", f"no compiled library; for a much faster one {_REBUILD}"
+    return "torch", f"no compiled library; for a much faster one {REBUILD}"
 
 
 def selective_scan(
@@ -72,12 +75,12 @@ def selective_scan(
 
     Args:
         x_BTD: input; dt_BTD: step sizes, already through softplus; A_DN: negative decay rates;
-        B_BTN, C_BTN: input and output maps; skip_D: skip weight; h0_BDN: state to continue from, zero if None;
-        starts_BT: bool, true where a document begins and the state is forgotten.
+        B_BTN, C_BTN: input and output maps; skip_D: skip weight; h0_BDN: state to continue from, zero if
+        None; starts_BT: bool, true where a document begins and the state is forgotten.
 
     Returns:
-        ``y_BTD`` in the dtype of x, and the last state in float32 (float64 for float64 input). Half precisions are computed in float32.
-        Differentiable in every floating argument.
+        ``y_BTD`` in the dtype of x, and the last state in float32 (float64 for float64 input). Half
+        precisions are computed in float32. Differentiable in every floating argument.
     """
     name, _ = _choose(os.environ.get("SPELLBOUND_SCAN", ""))
     compute = torch.float64 if x_BTD.dtype == torch.float64 else torch.float32
