@@ -1,0 +1,1 @@
+"""Corpora and simulated stories turned into training examples."""
