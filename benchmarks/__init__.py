@@ -1,0 +1,1 @@
+"""Measurements against named peers; not part of the package and not run by CI."""

@@ -1,0 +1,1 @@
+"""How the bundled model is made: tokenizer, data, pretraining, SFT, evaluation, export. See README.md."""

@@ -1,0 +1,52 @@
+"""The one thing pyproject.toml cannot say: how the scan kernel is compiled, and that it may fail to be."""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CSRC = Path("src/spellbound/jamba/ops/csrc")
+
+# No -march=native: the kernel asks the CPU at run time. No -ffast-math: exp(0) must stay exactly 1.
+UNIX_COMPILE_ARGS = [
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-pthread",
+]
+MSVC_COMPILE_ARGS = ["/std:c++17", "/O2", "/EHsc"]
+
+
+class BuildScan(build_ext):
+    """Builds a plain C library, loaded with ctypes, where setuptools expects a Python module."""
+
+    def run(self) -> None:
+        """Build; where that fails, a library of an older source must not be left for newer Python code."""
+        if self.inplace:
+            for ext in self.extensions:
+                Path("src", self.get_ext_filename(ext.name)).unlink(missing_ok=True)
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Give this platform's compiler its own options."""
+        msvc = self.compiler.compiler_type == "msvc"
+        ext.extra_compile_args = MSVC_COMPILE_ARGS if msvc else UNIX_COMPILE_ARGS
+        ext.extra_link_args = [] if msvc else ["-pthread"]
+        super().build_extension(ext)
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """Without this, Windows' linker looks for the PyInit function that a ctypes library does not have."""
+        return list(ext.export_symbols)
+
+
+scan = Extension(
+    "spellbound.jamba.ops._scan",
+    sources=[(CSRC / "scan.cpp").as_posix()],
+    depends=sorted(path.as_posix() for path in CSRC.glob("*.h")),
+    language="c++",
+    optional=True,  # no compiler: the install still succeeds, and `spellbound doctor` says what is missing
+)
+
+setup(ext_modules=[scan], cmdclass={"build_ext": BuildScan})

@@ -1,0 +1,113 @@
+"""The pen between a model and a reader: only well-formed text leaves it, and it knows when to stop."""
+
+import re
+
+from spellbound.directives import Close, Event, Kind, Open, Renderer, Repair, StreamParser, Text
+
+_RUN = re.compile(r"\s+|\S+")
+_SENTENCE_END = re.compile(r"[.!?…؟。！？][\"'”’»“)\]]*\Z")
+_LEAST_SLACK = 40
+
+
+class Pen:
+    """Takes what a model writes, in any pieces; gives the tagged text that may be shown.
+
+    Tags leave in their canonical spelling, white space only when something follows it. With a number of
+    words, `done` turns true at the first good place to stop after that many: the end of a paragraph, a
+    little later the end of a sentence, at more than twice as many words any place at all.
+    """
+
+    def __init__(self, words: int | None = None) -> None:
+        """Write at least so many words; None: `done` stays false until `finish`."""
+        self._goal = words
+        self._slack = max(_LEAST_SLACK, (words or 0) // 5)
+        self._parser = StreamParser()
+        self._renderer = Renderer("tagged")
+        self._open: list[Kind] = []
+        self._space = ""
+        self._in_word = False
+        self._last = ""
+        self.words = 0
+        """Words of the text so far, tags not counted."""
+        self.done = False
+        """Whether to stop here; what is still fed is ignored."""
+        self.closed: tuple[str, ...] = ()
+        """Kinds of tags that `finish` had to close, innermost first."""
+        self.repairs: list[Repair] = []
+        """What was mended in the written text; known after `finish`."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether fewer words are written than asked for."""
+        return self._goal is not None and self.words < self._goal
+
+    def write(self, text: str) -> str:
+        """Take some more text; return what of it is certain."""
+        return self._put(self._parser.feed(text))
+
+    def finish(self, *, cut: bool) -> str:
+        """End the text: return what was held back and the closing tags that are missing.
+
+        With `cut` the text was broken off: the beginning of a tag or a reference at its end is left out, and
+        that tags are still open is nobody's mistake. Otherwise both are mended and on record.
+        """
+        out = ""
+        if not cut:
+            out = self._put([event for event in self._parser.close() if isinstance(event, Text)])
+        self.repairs = list(self._parser.repairs)
+        self.closed = tuple(reversed(self._open))
+        self.done = True
+        return out + self._renderer.close()
+
+    def _put(self, events: list[Event]) -> str:
+        """Write events as tagged text, up to the place to stop."""
+        out: list[str] = []
+        for event in events:
+            if self.done:
+                break
+            if isinstance(event, Text):
+                text = self._space + self._until_done(event.text)
+                kept = text.rstrip()
+                self._space = text[len(kept) :]
+                out.append(self._renderer.write([Text(kept)]))
+            else:
+                out.append(self._renderer.write([Text(self._space), event]))
+                self._note_tag(event)
+        return "".join(out)
+
+    def _note_tag(self, event: Open | Close) -> None:
+        """Follow what is open; white space before a tag is written with it."""
+        self._space = ""
+        if isinstance(event, Open):
+            self._open.append(event.kind)
+        else:
+            self._open.pop()
+        # Speech is rarely the end of its sentence: "she said" may follow.
+        if event.kind == "quote":
+            self._last = ""
+
+    def _until_done(self, text: str) -> str:
+        """Count the words of a text and cut it where to stop."""
+        for match in _RUN.finditer(text):
+            run = match[0]
+            if not run.isspace():
+                self.words += not self._in_word
+                self._last = (self._last + run)[-8:] if self._in_word else run[-8:]
+                self._in_word = True
+                continue
+            self._in_word = False
+            if self._good_place(run):
+                self.done = True
+                return text[: match.start()]
+        return text
+
+    def _good_place(self, space: str) -> bool:
+        """Whether the text may end before this white space."""
+        if self._goal is None or self.words < self._goal:
+            return False
+        if self.words >= 2 * (self._goal + self._slack):
+            return True
+        if self._open:
+            return False
+        late = self.words >= self._goal + self._slack
+        return "\n" in space or (late and _SENTENCE_END.search(self._last) is not None)

@@ -1,0 +1,95 @@
+"""`spellbound parse` and `spellbound check`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from spellbound.cli import app
+from tests.cli.test_write import STORY
+
+RAW = "He came. <QUOTE speaker=K7Q2ZX>Hello</quote> <action>He sat &lt; <sound>thud</action>"
+CANONICAL = (
+    'He came. <quote speaker="K7Q2ZX">Hello</quote> <action>He sat &lt; <sound>thud</sound></action>\n'
+)
+
+
+def run(*arguments: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], CANONICAL),
+        (["--to", "plain"], "He came. “Hello” He sat < thud\n"),
+        (["--to", "plain", "--lang", "fr"], "He came. «\u00a0Hello\u00a0» He sat < thud\n"),
+        (["--to", "script"], "He came.\nK7Q2ZX: Hello\n(He sat <)\n([thud])\n"),
+    ],
+)
+def test_parse_a_raw_passage(options: list[str], expected: str) -> None:
+    result = run("parse", "-", *options, stdin=RAW)
+    assert (result.exit_code, result.stdout) == (0, expected)
+
+
+@pytest.mark.parametrize(("to", "begins"), [("html", "<article"), ("ssml", "<speak"), ("json", "[")])
+def test_parse_for_machines(tmp_path: Path, to: str, begins: str) -> None:
+    result = run("parse", "-", "--to", to, "-o", tmp_path / "out", stdin=RAW)
+    assert (result.exit_code, result.stdout) == (0, "")
+    text = (tmp_path / "out").read_text(encoding="utf-8")
+    assert text.startswith(begins)
+    if to == "json":
+        assert json.loads(text)[1] == {"type": "open", "kind": "quote", "speaker": "K7Q2ZX"}
+
+
+def test_parse_a_story_file_uses_its_past_and_its_names(tmp_path: Path) -> None:
+    file = tmp_path / "s.story.md"
+    file.write_text(
+        STORY.replace("The fog", '<quote speaker="32AN4R">Look!</quote> The fog'), encoding="utf-8"
+    )
+    assert run("parse", file, "--to", "script").stdout == "MARA VOSS: Look!\nThe fog came in.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["parse", "nowhere.md"], "spellbound: nowhere.md: cannot be read: no such file"),
+        (["parse", "."], "spellbound: .: cannot be read: is a directory"),
+        (["parse", "-", "--to", "terminal"], "spellbound: --to terminal: unknown format; give one of tagged"),
+        (["parse", "-", "--lang", "xx", "--to", "plain"], "spellbound: language 'xx' has no quotation marks"),
+        (["parse", "-", "-o", "/nowhere/x"], "spellbound: /nowhere/x: the directory /nowhere does not exist"),
+        (["parse"], "spellbound: Missing argument"),
+        (["check", "nowhere.md"], "spellbound: nowhere.md: cannot be read: no such file"),
+        (["nonsense"], "spellbound: No such command 'nonsense'"),
+    ],
+)
+def test_refused(arguments: list[str], message: str) -> None:
+    result = run(*arguments, stdin="x")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message), result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_check_finds_everything(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text(STORY, encoding="utf-8")
+    spoilt = STORY.replace("The fog", '<quote speaker="ZZZZZZ">x').replace("Mara Voss", "Mara V\xf6ss")
+    bad.write_bytes(spoilt.encode("latin-1"))
+    result = run("check", good, bad)
+    assert result.exit_code == 2
+    lines = result.stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [f"{bad}:2:15", f"{bad}:6:1", f"{bad}:6:1"]
+
+
+def test_check_is_content(tmp_path: Path) -> None:
+    file = tmp_path / "good.md"
+    file.write_text(STORY, encoding="utf-8")
+    assert run("check", file).stdout == "1 story file checked, no problems\n"
+    assert run("check", file, file).exit_code == 0
+
+
+def test_the_examples_are_without_problems() -> None:
+    examples = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.story.md"))
+    assert len(examples) == 3
+    assert run("check", *examples).stdout == "3 story files checked, no problems\n"

@@ -1,0 +1,195 @@
+"""The decode loop on a tiny random model: limits, stops, cancellation, and states used again."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from spellbound.engine import Engine, PrefixCache, Request, SamplingParams
+from spellbound.errors import ModelError
+from spellbound.jamba import JambaForCausalLM
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
+PROMPT = [1, *range(40, 140)]
+
+
+def fresh(model: JambaForCausalLM) -> Engine:
+    return Engine(model, chunk=32)
+
+
+def run(
+    engine: Engine, prompt_ids: list[int], boundaries: tuple[int, ...] = ()
+) -> tuple[list[int], int, int]:
+    """Tokens written, tokens reused, prompt tokens really run."""
+    generation = engine.generate(Request(prompt_ids=prompt_ids, params=GREEDY, boundaries=boundaries))
+    tokens = list(generation)
+    return tokens, generation.stats.reused_tokens, generation.stats.prefill_tokens
+
+
+def test_tokens_equal_the_plain_model(tiny_model: JambaForCausalLM) -> None:
+    ids = list(PROMPT)
+    with torch.no_grad():
+        for _ in range(8):
+            ids.append(int(tiny_model(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert run(fresh(tiny_model), PROMPT)[0][:8] == ids[len(PROMPT) :]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 2048])
+def test_chunks_do_not_change_the_tokens(tiny_model: JambaForCausalLM, chunk: int) -> None:
+    assert run(Engine(tiny_model, chunk=chunk), PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]
+
+
+def test_same_prompt_again_runs_nothing(tiny_model: JambaForCausalLM) -> None:
+    engine = fresh(tiny_model)
+    cold, reused, ran = run(engine, PROMPT)
+    assert (reused, ran) == (0, len(PROMPT))
+    again, reused, ran = run(engine, PROMPT)
+    assert again == cold
+    assert (reused, ran) == (len(PROMPT), 0)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3, 31, 32, 33, 64, 100])
+def test_resumed_equals_cold_at_every_boundary(tiny_model: JambaForCausalLM, shared: int) -> None:
+    engine = fresh(tiny_model)
+    run(engine, PROMPT, boundaries=(shared,))
+    turn = [*PROMPT[:shared], *range(200, 230)]
+    tokens, reused, ran = run(engine, turn)
+    assert (reused, ran) == (shared, 30)
+    assert tokens == run(fresh(tiny_model), turn)[0]
+
+
+@pytest.mark.parametrize("taken", [1, 5, 24])
+def test_going_on_from_a_reply_runs_what_was_added(tiny_model: JambaForCausalLM, taken: int) -> None:
+    engine = fresh(tiny_model)
+    generation = engine.generate(Request(prompt_ids=PROMPT, params=GREEDY))
+    written = [token for _, token in zip(range(taken), generation, strict=False)]
+    generation.close()
+    turn = [*PROMPT, *written, 7, 8, 9]
+    tokens, reused, ran = run(engine, turn)
+    # The last written token was not yet fed to the model when the reply ended.
+    assert (reused, ran) == (len(PROMPT) + max(0, taken - 1), 3 + min(1, taken))
+    assert tokens == run(fresh(tiny_model), turn)[0]
+
+
+def test_resumed_logits_equal_cold_ones(tiny_model: JambaForCausalLM) -> None:
+    engine = fresh(tiny_model)
+    run(engine, PROMPT, boundaries=(50,))
+    known = engine.cache.longest(PROMPT[:70])
+    assert known is not None
+    assert len(known.ids) == 50
+    resumed = engine.forward(PROMPT[50:70], known.state.clone())
+    torch.testing.assert_close(
+        resumed, engine.forward(PROMPT[:70], tiny_model.new_state(1)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_snapshot_is_not_spoilt_by_its_use(tiny_model: JambaForCausalLM) -> None:
+    engine = fresh(tiny_model)
+    results = {tuple(run(engine, PROMPT, boundaries=(9,))[0]) for _ in range(3)}
+    results |= {tuple(run(engine, [*PROMPT[:9], *PROMPT[9:]])[0])}
+    assert len(results) == 1
+
+
+def test_cache_keeps_the_most_recent(tiny_model: JambaForCausalLM) -> None:
+    cache = PrefixCache(max_snapshots=2)
+    row = torch.zeros(1)
+    for prompt in ([1], [2], [3]):
+        cache.put(prompt, tiny_model.new_state(1), row)
+    assert cache.longest([1, 9]) is None
+    assert cache.longest([2, 9]) is not None
+    cache.put([4], tiny_model.new_state(1), row)
+    assert cache.longest([3]) is None
+    assert cache.longest([2]) is not None
+    assert len(cache) == 2
+
+
+def test_cache_keeps_to_its_bytes(tiny_model: JambaForCausalLM) -> None:
+    size = tiny_model.new_state(1).nbytes()
+    cache = PrefixCache(max_bytes=2 * size)
+    for prompt in ([1], [2], [3]):
+        cache.put(prompt, tiny_model.new_state(1), torch.zeros(1))
+    assert len(cache) == 2
+    assert cache.nbytes <= 2 * size
+    none = PrefixCache(max_bytes=size - 1)
+    none.put([1], tiny_model.new_state(1), torch.zeros(1))
+    assert len(none) == 0
+
+
+def test_stops_and_does_not_yield_the_stop(tiny_model: JambaForCausalLM) -> None:
+    free = run(fresh(tiny_model), PROMPT)[0]
+    stop = free[5]
+    generation = fresh(tiny_model).generate(
+        Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({stop}))
+    )
+    assert list(generation) == free[: free.index(stop)]
+    assert generation.finish_reason == "stop"
+
+
+def test_held_stop_is_not_chosen(tiny_model: JambaForCausalLM) -> None:
+    stop = run(fresh(tiny_model), PROMPT)[0][0]
+    generation = fresh(tiny_model).generate(
+        Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({stop}))
+    )
+    generation.hold_stop = True
+    assert stop not in list(generation)
+    assert generation.finish_reason == "length"
+
+
+def test_budget(tiny_model: JambaForCausalLM) -> None:
+    generation = fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=GREEDY))
+    assert len(list(generation)) == 24
+    assert generation.finish_reason == "length"
+    assert generation.stats.written_tokens == 24
+    assert generation.stats.tokens_per_second > 0
+
+
+def test_context_length_is_the_last_budget(tiny_model: JambaForCausalLM) -> None:
+    limit = tiny_model.config.max_position_embeddings
+    engine = Engine(tiny_model)
+    generation = engine.generate(Request(prompt_ids=[5] * (limit - 3), params=GREEDY))
+    assert len(list(generation)) == 3
+    with pytest.raises(ModelError, match=f"has {limit} tokens and the model reads fewer than {limit}"):
+        engine.generate(Request(prompt_ids=[5] * limit, params=GREEDY))
+
+
+@pytest.mark.parametrize("asked", [0, 1, 3, 6])
+def test_cancelled_between_chunks_and_tokens(tiny_model: JambaForCausalLM, asked: int) -> None:
+    answers: Iterator[bool] = iter([False] * asked + [True] * 2)
+    engine = fresh(tiny_model)
+    generation = engine.generate(Request(prompt_ids=PROMPT, params=GREEDY), lambda: next(answers))
+    tokens = list(generation)
+    assert generation.finish_reason == "cancelled"
+    assert len(tokens) == max(0, asked - 4)  # the prompt is read in four chunks
+    assert run(engine, PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]
+
+
+def test_seeds(tiny_model: JambaForCausalLM) -> None:
+    def write(seed: int) -> list[int]:
+        params = SamplingParams(temperature=1.0, seed=seed, max_tokens=40)
+        return list(fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=params)))
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+
+
+def test_penalty_spares_what_it_is_told_to(tiny_model: JambaForCausalLM) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=60, repetition_penalty=10.0, repetition_window=60)
+    everything = frozenset(range(tiny_model.config.vocab_size))
+    spared = fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=params, never_penalised=everything))
+    penalised = fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=params))
+    first = list(spared)
+    assert first[:24] == run(fresh(tiny_model), PROMPT)[0]
+    assert first != list(penalised)
+
+
+@pytest.mark.parametrize(
+    ("prompt_ids", "message"),
+    [
+        ([], "the prompt has no tokens"),
+        ([1, 320], "token 320 at place 1 of the prompt is not in the vocabulary of 320"),
+        ([-1], "token -1 at place 0"),
+    ],
+)
+def test_bad_prompt(tiny_model: JambaForCausalLM, prompt_ids: list[int], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        fresh(tiny_model).generate(Request(prompt_ids=prompt_ids, params=GREEDY))

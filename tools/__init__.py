@@ -1,0 +1,1 @@
+"""What the Makefile runs to keep the repository true: constraints, import rules, generated documents."""
