@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 )
 def test_docs_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/model.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (ROOT / "docs/model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 5
     exec(compile("\n".join(blocks), "docs/model.md", "exec"), {})  # noqa: S102 (our own page)
     assert "KernelReport(name=" in capsys.readouterr().out
