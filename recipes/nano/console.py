@@ -37,6 +37,9 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     except SpellboundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, EnvironmentFault) else 2
+    except OSError as error:
+        print(f"error: {error}; mend that, then give the same command again", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped: the last checkpoint is kept; the same command goes on from it", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from recipes.nano import console, corpora, packing, simulated, tokenizer
+from recipes.nano import console, corpora, drills, packing, simulated, tokenizer
 from recipes.nano.files import replacing
 from recipes.nano.packing import Sequence
 
@@ -174,6 +174,16 @@ def tuning(bpe: Tokenizer, options: argparse.Namespace, *, held_out: bool) -> di
     return write_rows(options.out / "data" / name, sequences, options.sft_length, {"simulator": source})
 
 
+def drilling(bpe: Tokenizer, options: argparse.Namespace, *, held_out: bool) -> dict[str, Any]:
+    """Rows of exercises in copying."""
+    count, seed = (200, options.seed + 1) if held_out else (options.drills, options.seed)
+    sequences = list(drills.exercises(bpe, count, seed))
+    tokens = sum(len(sequence.ids) for sequence in sequences)
+    source = Source(documents=count, tokens=tokens, licenses={simulated.LICENSE})
+    name = "drill_valid" if held_out else "drill"
+    return write_rows(options.out / "data" / name, sequences, options.pretrain_length, {"drills": source})
+
+
 def as_markdown(made: dict[str, dict[str, Any]]) -> str:
     """The report as one table."""
     lines = ["| rows | source | documents | tokens | repeats | licence |", "|---|---|---:|---:|---:|---|"]
@@ -190,7 +200,7 @@ def main(arguments: argparse.Namespace) -> None:
     bpe = tokenizer.load(arguments.out / "tokenizer").backend_tokenizer
     path = arguments.out / "data" / "report.json"
     made = json.loads(path.read_text(encoding="utf-8")) if arguments.only and path.is_file() else {}
-    for name, make in (("pretrain", pretraining), ("sft", tuning)):
+    for name, make in (("pretrain", pretraining), ("drill", drilling), ("sft", tuning)):
         if arguments.only in (None, name):
             made[name] = make(bpe, arguments, held_out=False)
             made[f"{name}_valid"] = make(bpe, arguments, held_out=True)
@@ -203,12 +213,15 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = console.parser("data", __doc__)
     console.add_corpora(options)
-    options.add_argument("--only", choices=("pretrain", "sft"), help="make the rows of one stage again")
+    options.add_argument(
+        "--only", choices=("pretrain", "drill", "sft"), help="make the rows of one stage again"
+    )
     options.add_argument("--pretrain-length", type=int, default=512, help="tokens in a row of pretraining")
     options.add_argument("--sft-length", type=int, default=1536, help="tokens in a row of SFT")
     options.add_argument(
         "--pretrain-stories", type=int, default=10_000, help="simulated stories in pretraining"
     )
+    options.add_argument("--drills", type=int, default=16_000, help="exercises in copying")
     options.add_argument("--sft-stories", type=int, default=20_000, help="simulated stories in SFT")
     options.add_argument(
         "--valid-stories", type=int, default=200, help="unseen stories for the validation loss"

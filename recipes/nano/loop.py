@@ -5,6 +5,7 @@ follow from the step, everything else (weights, optimizer, random state) is in t
 """
 
 import math
+import pickle
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ def packed_loss(model: JambaForCausalLM, batch: Batch) -> torch.Tensor:
     """
     targets = batch["labels"][:, 1:]
     wanted = targets >= 0
+    if not bool(wanted.any()):  # their mean would be NaN, and one such share of a batch would end the run
+        return sum((weight.sum() * 0.0 for weight in model.parameters()), torch.zeros(()))
     hidden = model.model(batch["input_ids"], None, Documents.of(batch["document_ids"], batch["input_ids"]))
     logits = model.lm_head(hidden[:, :-1][wanted])
     return nn.functional.cross_entropy(logits.float(), targets[wanted])
@@ -194,7 +197,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     path = folder / "checkpoint.pt"
     if not path.is_file():
         raise InputError(f"no checkpoint in '{folder}'; make it with: python -m recipes.nano.{folder.name}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"'{path}' is damaged; begin again with --fresh") from error
     return state
 
 

@@ -1,6 +1,7 @@
 """The command that pretraining and SFT share: options, budget, model, then the loop."""
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable
@@ -25,21 +26,53 @@ def parser(
     )
     made.add_argument("--rate", type=float, default=rate, help="highest learning rate")
     made.add_argument("--batch", type=int, default=batch, help="rows in a step")
-    made.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
+    made.add_argument(
+        "--workers",
+        type=int,
+        help="processes of one thread each; else as many as cores allow and divide --batch",
+    )
     made.add_argument("--bf16", action="store_true", help="matrix products in bfloat16")
     made.add_argument("--fresh", action="store_true", help="begin again although there is a checkpoint")
     return made
 
 
+def add_begin(made: argparse.ArgumentParser, stage: str) -> None:
+    """Adds the option that names the stage whose weights this one begins from."""
+    made.add_argument("--begin", default=stage, metavar="STAGE", help="folder under OUT to begin from")
+
+
+def continued(stage: str) -> Callable[[argparse.Namespace], None]:
+    """The command of a stage that goes on from the weights of another."""
+
+    def command(options: argparse.Namespace) -> None:
+        def begin(network: JambaForCausalLM) -> None:
+            network.load_state_dict(loop.read_checkpoint(options.out / options.begin)["model"])
+
+        train(stage, options, begin)
+
+    return command
+
+
 def train(stage: str, options: argparse.Namespace, begin: Callable[[JambaForCausalLM], None]) -> None:
     """Runs a stage (`pretrain` or `sft`) from its checkpoint, or from what `begin` puts into a new model."""
-    if options.workers < 1 or options.batch < 1 or options.batch % options.workers:
-        raise InputError(
-            f"--workers {options.workers}, --batch {options.batch}: give a batch that is a multiple"
-        )
+    count = _checked_workers(options)
     if options.fresh:
         (options.out / stage / "checkpoint.pt").unlink(missing_ok=True)
-    workers.run(_train, options.workers, stage, options, begin)
+    workers.run(_train, count, stage, options, begin)
+
+
+def _checked_workers(options: argparse.Namespace) -> int:
+    """How many processes; refuses options that no run can have."""
+    for name in ("rate", "minutes"):
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"--{name} {value}: give a number above 0")
+    batch, count = options.batch, options.workers
+    if count is None and batch > 0:
+        count = max(n for n in range(1, (os.cpu_count() or 1) + 1) if batch % n == 0)
+    if batch < 1 or count < 1 or batch % count:
+        raise InputError(f"--workers {count}, --batch {batch}: give a batch that is a multiple")
+    return int(count)
 
 
 def _train(stage: str, options: argparse.Namespace, begin: Callable[[JambaForCausalLM], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
+from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from spellbound.errors import SpellboundError
 
@@ -20,18 +20,26 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def run(work: Callable[..., None], count: int, *arguments: Any) -> None:
-    """Runs `work(*arguments)` in `count` processes that know of one another; in this one if it is one."""
+    """Runs `work(*arguments)` in `count` processes that know of one another; in this one if it is one.
+
+    However it ends (an error, Ctrl-C, a process that was killed), none of them is left running.
+    """
     if count == 1:
         work(*arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
+        given = (work, count, str(meeting), arguments)
+        started = start_processes(_process, given, nprocs=count, start_method="fork", join=False)
         try:
-            start_processes(
-                _process, (work, count, str(meeting), arguments), nprocs=count, start_method="fork"
-            )
-        except ProcessRaisedException as failure:
+            while not started.join():
+                pass
+        except ProcessException as failure:
             raise SpellboundError(str(failure).strip().splitlines()[-1]) from failure
+        finally:
+            for process in started.processes:
+                process.terminate()
+                process.join()
 
 
 def _process(

@@ -1,12 +1,16 @@
 """`spellbound parse` and `spellbound check`."""
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from spellbound.cli import app
+from spellbound.directives import StoryPrompt
 from tests.cli.test_write import STORY
 
 RAW = "He came. <QUOTE speaker=K7Q2ZX>Hello</quote> <action>He sat &lt; <sound>thud</action>"
@@ -89,7 +93,71 @@ def test_check_is_content(tmp_path: Path) -> None:
     assert run("check", file, file).exit_code == 0
 
 
+def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.md"
+    bad.write_text("<past\x1b[2JStory>", encoding="utf-8")
+    result = run("check", tmp_path / "none.md", bad)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"spellbound: {tmp_path / 'none.md'}: cannot be read: no such file")
+    assert result.stdout.startswith(f"{bad}:1:1: <past\\x1b[2JStory> is an unknown block; known are")
+
+
+@pytest.mark.parametrize("content", [b"", b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_a_file_that_says_nothing(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "s.md"
+    file.write_bytes(content)
+    result = run("check", file)
+    assert (result.exit_code, result.stdout.count("\n")) == (2, 1)
+    assert result.stdout.startswith(f"{file}:1:1: the text is empty; write at least")
+
+
+def test_a_story_is_not_replaced_by_its_conversion(tmp_path: Path) -> None:
+    file = tmp_path / "s.story.md"
+    file.write_text(STORY, encoding="utf-8")
+    result = run("parse", file, "--to", "plain", "-o", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        result.stderr == f"spellbound: -o {file}: is {file} itself, which would be lost; give another name\n"
+    )
+    assert file.read_text(encoding="utf-8") == STORY
+
+
+def spellbound(*arguments: str, redirect: str) -> tuple[int, str]:
+    """The real process with its streams redirected by a shell."""
+    source = Path(__file__).resolve().parents[2] / "src"
+    code = f"import sys; sys.path.insert(0, {str(source)!r}); from spellbound.cli import main; main()"
+    command = shlex.join([sys.executable, "-c", code, *arguments])
+    done = subprocess.run(["sh", "-c", f"{command} {redirect}"], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirect", "status", "message"),
+    [
+        ("<&-", 2, "spellbound: -: the standard input is closed; give the name of a file\n"),
+        ("</dev/null >&-", 0, ""),
+        (
+            f"<{shlex.quote(__file__)} >/dev/full",
+            1,
+            "spellbound: the output cannot be written: no space left on device; send it to another place\n",
+        ),
+    ],
+)
+def test_streams_that_are_not_there(redirect: str, status: int, message: str) -> None:
+    assert spellbound("parse", "-", redirect=redirect) == (status, message)
+
+
 def test_the_examples_are_without_problems() -> None:
     examples = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.story.md"))
     assert len(examples) == 3
     assert run("check", *examples).stdout == "3 story files checked, no problems\n"
+
+
+def test_the_examples_show_a_cast_a_long_past_and_plain_prose() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples"
+    prompts = {
+        file.name: StoryPrompt.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.story.md")
+    }
+    assert max(len(prompt.characters) for prompt in prompts.values()) == 3
+    assert max(len(prompt.past_story.split()) for prompt in prompts.values()) > 1000
+    assert [name for name, prompt in prompts.items() if not prompt.tags] == ["orchard.story.md"]

@@ -144,6 +144,13 @@ def test_a_model_that_is_not_whole_is_broken(nano: Path, config: str, weights: b
         findings_of("model")
 
 
+def test_a_config_that_is_a_list_is_broken(nano: Path) -> None:
+    (nano / "config.json").write_text("[1]", encoding="utf-8")
+    save_file({"a": torch.zeros(2)}, nano / "model.safetensors")
+    with pytest.raises(ModelError, match=r"config\.json cannot be read: it holds no settings"):
+        findings_of("model")
+
+
 def test_a_model_is_summed_up(nano: Path) -> None:
     (nano / "config.json").write_text('{"num_hidden_layers": 6, "vocab_size": 8192}', encoding="utf-8")
     save_file({"a": torch.zeros(1000, 1500)}, nano / "model.safetensors")

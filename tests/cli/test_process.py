@@ -61,7 +61,9 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_it_in_good_order(tiny_folder: Path, story: Path, number: int, status: int) -> None:
     with writing(tiny_folder, story, "--continue", "--to", "tagged", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -89,6 +91,26 @@ def test_ctrl_c_keeps_a_whole_file_and_a_terminal_shows_colours(
         assert process.wait(timeout=150) == 130
     assert well_formed(output.read_text(encoding="utf-8"))
     assert sorted(file.name for file in story.parent.iterdir()) == [story.name, "out.md"]
+
+
+def test_two_impatient_ctrl_cs_keep_it_too(tiny_folder: Path, story: Path) -> None:
+    with writing(tiny_folder, story, "--continue", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        os.read(process.stdout.fileno(), 1)
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=150)
+    assert process.returncode == 130
+    past = StoryPrompt.parse(story.read_bytes().decode()).past_story
+    assert len(past) > len("The fog came in.")
+    assert well_formed(past)
+
+
+def test_nothing_that_is_written_steers_a_terminal(tmp_path: Path, terminal: tuple[int, int]) -> None:
+    file = tmp_path / "p.md"
+    file.write_text("a\x1b[31mb\u202e", encoding="utf-8")
+    subprocess.run([sys.executable, "-c", MAIN, "parse", file], stdout=terminal[1], check=True)
+    assert os.read(terminal[0], 100) == b"a[31mb\r\n"
 
 
 def test_a_kill_leaves_the_old_file(tiny_folder: Path, story: Path, terminal: tuple[int, int]) -> None:

@@ -70,6 +70,13 @@ def test_no_line_is_too_long(width: int) -> None:
         ('<quote speaker="K7Q2ZX"></quote>', ""),
         ('<quote speaker="K7Q2ZX">Hi <action>low</action></quote>!', "Tom        “Hi *low*”!\n"),
         ("a\x1b[31mb\x07\u202e", "           a[31mb\n"),
+        ('<quote speaker="K7Q2ZX"></quote>He left.', "           He left.\n"),
+        ('<quote speaker="K7Q2ZX"> </quote><quote speaker="32AN4R">Hi</quote>', "Mara Voss  “Hi”\n"),
+        ('<quote speaker="\x1b]0;x\x07Y">Hi</quote>', "]0;xY      “Hi”\n"),
+        (
+            '<quote speaker="K7Q2ZX">[red]Hi[/red] [link=x]y[/link]</quote>',
+            "Tom        “[red]Hi[/red] [link=x]y[/link]”\n",
+        ),
         ("", ""),
     ],
 )
@@ -79,3 +86,18 @@ def test_odd_texts(text: str, shown: str) -> None:
 
 def test_a_narrow_page_has_the_name_in_the_line() -> None:
     assert page('<quote speaker="K7Q2ZX">Hi</quote>', width=30) == "Tom: “Hi”\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\x1b[31mEvil\n\nTwo\u202e", "[31mEvil Two"),
+        ("[red]Tom[/red]", "[red]Tom[/red]"),
+        ("\x1b\n", "K7Q2ZX"),
+        ("", "K7Q2ZX"),
+    ],
+)
+def test_a_name_steers_nothing(name: str, shown: str) -> None:
+    text = '<quote speaker="K7Q2ZX">Hi</quote>'
+    page = rendered(text, to="terminal", cast=[Character(name, "K7Q2ZX")], language="en")
+    assert page == f"{shown}  “Hi”\n"

@@ -1,14 +1,18 @@
 """`spellbound write` from the outside: what is shown, what is kept, what is refused."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from spellbound.cli import app
+from spellbound.cli import app, files, writing
 from spellbound.directives import StoryPrompt, parse
+from spellbound.errors import InputError
+from spellbound.story import ScriptedGenerator
 
 STORY = """<MaraVossDescription>
 - Name: Mara Voss
@@ -197,8 +201,14 @@ def test_stories_that_are_no_files(tmp_path: Path) -> None:
 
 def test_continue_needs_a_file_of_its_own(story: Path, quick: list[str]) -> None:
     refused(run("-", *quick, "--continue", stdin=STORY.encode()), "spellbound: --continue: there is no file")
+    for options in (["--continue"], []):
+        refused(
+            run(story, *quick, *options, "-o", story), f"spellbound: -o {story}: is {story} itself, which"
+        )
+    assert story.read_text(encoding="utf-8") == STORY
+    os.mkfifo(story.with_name("pipe"))
     refused(
-        run(story, *quick, "--continue", "-o", story), f"spellbound: -o {story}: is the story file itself"
+        run(story.with_name("pipe"), "--continue"), f"spellbound: {story.with_name('pipe')}: is a device or a"
     )
 
 
@@ -206,3 +216,62 @@ def test_no_arguments_shows_the_help() -> None:
     assert "write" in CliRunner().invoke(app, []).output
     version = CliRunner().invoke(app, ["--version"])
     assert (version.exit_code, version.stdout.split()[0]) == (0, "spellbound")
+
+
+class Broken:
+    """A generator that fails after its first words."""
+
+    def __init__(self, *pieces: str, error: BaseException) -> None:
+        self.pieces, self.error = pieces, error
+
+    def write(self, *_: object) -> Iterator[str]:
+        yield from self.pieces
+        raise self.error
+
+
+def use(monkeypatch: pytest.MonkeyPatch, generator: object) -> None:
+    monkeypatch.setattr(writing, "_load", lambda order: generator)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("the model broke; mend it"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_was_written_before_a_failure_is_kept(
+    story: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
+) -> None:
+    use(monkeypatch, Broken("One. ", "<action>Two", error=error))
+    result = run(story, "--continue", "-o", story.with_name("out.md"))
+    assert result.exit_code == status
+    assert f"what was written is in {story.with_name('out.md')} and added to {story}" in result.stderr
+    assert story.with_name("out.md").read_text(encoding="utf-8") == "One. <action>Two</action>\n"
+    assert "One. <action>Two</action>\n</pastStory>" in story.read_text(encoding="utf-8")
+
+
+def test_nothing_written_replaces_nothing(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = story.with_name("out.md")
+    output.write_text("old", encoding="utf-8")
+    use(monkeypatch, Broken(error=InputError("the model broke; mend it")))
+    refused(run(story, "-o", output), "spellbound: the model broke; mend it")
+    use(monkeypatch, ScriptedGenerator([""]))
+    assert "no file was touched" in run(story, "-o", output).stderr
+    assert output.read_text(encoding="utf-8") == "old"
+
+
+def test_one_place_that_fails_keeps_it_from_no_other(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = story.with_name("out.md")
+    replace = files.replace
+
+    def full(target: Path, content: bytes) -> None:
+        if target == output:
+            raise InputError(f"{target}: cannot be written: no space left; make room there")
+        replace(target, content)
+
+    monkeypatch.setattr(files, "replace", full)
+    use(monkeypatch, ScriptedGenerator(["One."]))
+    result = run(story, "-o", output, "--continue")
+    refused(
+        result, f"spellbound: {output}: cannot be written: no space left; make room there; it is added to"
+    )
+    assert "One.\n</pastStory>" in story.read_text(encoding="utf-8")
+    result = run(story, "-o", output)
+    assert (result.exit_code, result.stdout) == (2, "One.\n")

@@ -98,9 +98,9 @@ def test_details_are_pairs_of_strings(details: object) -> None:
 
 
 def test_name_and_id_are_strings() -> None:
-    with pytest.raises(DirectiveError, match="are strings"):
+    with pytest.raises(DirectiveError, match="must be strings"):
         Character(None, "32AN4R")  # type: ignore[arg-type]
-    with pytest.raises(DirectiveError, match="are strings"):
+    with pytest.raises(DirectiveError, match="must be strings"):
         Character("Mara", 324441)  # type: ignore[arg-type]
 
 

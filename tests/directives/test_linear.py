@@ -10,7 +10,22 @@ from typing import Any
 
 import pytest
 
-from spellbound.directives import StoryPrompt, StreamParser, check_story, stream, tags
+from spellbound.directives import (
+    FORMATS,
+    Character,
+    Close,
+    Event,
+    FormatName,
+    Open,
+    Renderer,
+    StoryPrompt,
+    StreamParser,
+    Text,
+    check_story,
+    render,
+    stream,
+    tags,
+)
 from spellbound.errors import DirectiveError
 
 SIZE = 10_000_000
@@ -92,6 +107,24 @@ def test_an_instruction_of_many_lines() -> None:
     text = "<writingInstructions>\n" + 100_000 * "go on\n" + "</writingInstructions>"
     (wish,) = StoryPrompt.parse(text).instructions
     assert wish.count("\n") == 99_999
+
+
+def test_a_name_without_an_end() -> None:
+    text = StoryPrompt((Character("x" * 3_000_000, "32AN4R"),)).render()
+    assert text.startswith(f"<X{'x' * 63}Description>\n")
+
+
+def test_speech_of_nothing_but_marks() -> None:
+    said: list[Event] = [Open("quote", "32AN4R"), Text("a" + '"' * 1_000_000 + "a"), Close("quote")]
+    assert len(render(said, "plain")) == 1_000_004
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_white_space_without_an_end_is_not_read_again(to: FormatName) -> None:
+    renderer = Renderer(to)
+    pieces = [renderer.write([Text("a")]), *(renderer.write([Text(" \n" * 50)]) for _ in range(20_000))]
+    assert sum(map(len, pieces)) < 3_000_000
+    renderer.close()
 
 
 def test_a_prompt_of_unclosed_blocks() -> None:

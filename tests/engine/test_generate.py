@@ -1,13 +1,13 @@
 """The decode loop on a tiny random model: limits, stops, cancellation, and states used again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 
 from spellbound.engine import Engine, PrefixCache, Request, SamplingParams
-from spellbound.errors import ModelError
-from spellbound.jamba import JambaForCausalLM
+from spellbound.errors import InputError, ModelError
+from spellbound.jamba import JambaForCausalLM, JambaState
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 PROMPT = [1, *range(40, 140)]
@@ -193,3 +193,57 @@ def test_penalty_spares_what_it_is_told_to(tiny_model: JambaForCausalLM) -> None
 def test_bad_prompt(tiny_model: JambaForCausalLM, prompt_ids: list[int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         fresh(tiny_model).generate(Request(prompt_ids=prompt_ids, params=GREEDY))
+
+
+class Nothing:
+    """A constraint that has come to a dead end."""
+
+    finished = False
+
+    def allowed(self) -> torch.Tensor:
+        return torch.zeros(320, dtype=torch.bool)
+
+    def commit(self, token: int) -> None:
+        raise AssertionError(token)
+
+
+def test_a_constraint_that_allows_nothing_is_named(tiny_model: JambaForCausalLM) -> None:
+    request = Request(prompt_ids=PROMPT, params=GREEDY, constraint=Nothing())
+    with pytest.raises(InputError, match="the constraint allows no token at all"):
+        list(fresh(tiny_model).generate(request))
+
+
+def test_bad_stop_and_bad_chunk_are_named(tiny_model: JambaForCausalLM) -> None:
+    with pytest.raises(ModelError, match="stop token 999 is not in the vocabulary of 320"):
+        fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({2, 999})))
+    with pytest.raises(ModelError, match="chunk is 0"):
+        Engine(tiny_model, chunk=0)
+
+
+def test_a_seed_gives_the_same_tokens_cold_and_from_kept_states(tiny_model: JambaForCausalLM) -> None:
+    params = SamplingParams(temperature=1.0, seed=3, max_tokens=40)
+    engine = fresh(tiny_model)
+    request = Request(prompt_ids=PROMPT, params=params, boundaries=(20, 50))
+    cold = list(engine.generate(request))
+    assert list(engine.generate(request)) == cold
+    turn = Request(prompt_ids=[*PROMPT, *cold, 7, 8], params=params)
+    assert list(engine.generate(turn)) == list(fresh(tiny_model).generate(turn))
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_interrupted_anywhere_the_next_run_is_as_if_nothing_had_been(
+    tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    engine = fresh(tiny_model)
+    forward, calls = engine.forward, iter(range(1, 1000))
+
+    def interrupted(ids: Sequence[int], state: JambaState) -> torch.Tensor:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return forward(ids, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(engine, PROMPT, boundaries=(9,))
+    assert run(engine, PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]

@@ -78,6 +78,43 @@ def test_missing_tensors(tiny_folder: Path, tmp_path: Path) -> None:
         load_model(tmp_path, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 3}, "config.json has no place for"),
+        ({"num_hidden_layers": 5}, "the weights lack 17 tensors"),
+        ({"hidden_size": "wide"}, "cannot be loaded"),
+        ({"hidden_act": "none"}, "cannot be loaded"),
+        ({"layers_block_type": ["mamba"]}, "cannot be loaded"),
+        ({"dtype": "zzz"}, "cannot be loaded"),
+    ],
+)
+def test_a_config_that_does_not_fit(
+    tiny_folder: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    config = json.loads((tiny_folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    shutil.copy(tiny_folder / "model.safetensors", tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": {}}', "{}"])
+def test_an_index_that_names_nothing(tiny_folder: Path, tmp_path: Path, content: str) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_folder / name, tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match="weight_map names no files"):
+        load_model(tmp_path, device="cpu")
+
+
+def test_weights_in_pickles_are_not_read(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_folder / "config.json", tmp_path)
+    torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
+        load_model(tmp_path, device="cpu")
+
+
 def test_weights_of_another_shape(tiny_folder: Path, tmp_path: Path) -> None:
     config = json.loads((tiny_folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}), encoding="utf-8")

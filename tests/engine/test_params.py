@@ -25,6 +25,9 @@ NAN = float("nan")
         ("seed", -1),
         ("seed", 2**63),
         ("max_tokens", 0),
+        ("max_tokens", 2.5),
+        ("seed", 1.5),
+        ("repetition_window", 0.5),
     ],
 )
 def test_bad_value_is_named(name: str, value: float) -> None:

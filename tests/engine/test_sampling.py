@@ -89,7 +89,8 @@ def test_same_seed_same_tokens_other_seed_others() -> None:
 
 def test_tiny_temperature_is_greedy_and_does_not_overflow() -> None:
     logits_V = torch.tensor([1e4, 3e4, -3e4])
-    assert sample(logits_V, SamplingParams(temperature=1e-30), [], torch.Generator()) == 1
+    for temperature in (1e-30, 1e-45, 5e-324):
+        assert sample(logits_V, SamplingParams(temperature=temperature), [], torch.Generator()) == 1
 
 
 def test_penalty_divides_positive_multiplies_negative_and_counts_once() -> None:

@@ -1,6 +1,7 @@
 """Our Jamba against transformers', against itself in pieces, and against input it cannot use."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,33 @@ def test_loss_is_the_mean_over_labelled_tokens() -> None:
     assert torch.allclose(out.loss, -chosen.mean())
 
 
+def test_without_any_label_the_loss_is_zero_and_changes_nothing() -> None:
+    model, input_ids = ours(), tokens(2, 11)
+    for ids, labels in ((input_ids, torch.full_like(input_ids, -100)), (input_ids[:, :1],) * 2):
+        model.zero_grad()
+        loss = model(ids, labels=labels).loss
+        loss.backward()
+        assert loss.item() == 0.0
+        assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
+
+
+def test_more_logits_than_there_are_means_all() -> None:
+    assert ours()(tokens(1, 5), logits_to_keep=9).logits.shape == (1, 5, VOCABULARY)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_every_dtype_trains_and_continues(dtype: torch.dtype) -> None:
+    model, input_ids = ours().to(dtype), tokens(2, 20)
+    whole = model(input_ids, labels=input_ids)
+    whole.loss.backward()
+    assert whole.logits.dtype == dtype
+    assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w in model.parameters())
+    with torch.no_grad():
+        state = model.new_state(2)
+        pieces = torch.cat([model(part, state=state).logits for part in input_ids.split([7, 13], 1)], 1)
+    assert relative_error(pieces.double(), whole.logits.detach().double()) < 8 * torch.finfo(dtype).eps + 1e-9
+
+
 class TestPacking:
     """Documents in one row equal documents on their own."""
 
@@ -109,6 +137,21 @@ class TestPacking:
             for row, size in ((0, 7), (1, 4)):
                 apart = torch.cat([model(part).logits for part in rows[row : row + 1].split(size, 1)], 1)
                 assert relative_error(together[row : row + 1], apart) < 1e-5
+
+
+def test_a_document_id_may_come_again_be_negative_and_int32() -> None:
+    model, row = ours(), tokens(1, 20)
+    ids = torch.tensor([[7] * 5 + [-3] * 6 + [7] * 9], dtype=torch.int32)
+    with torch.no_grad():
+        apart = torch.cat([model(part).logits for part in row.split([5, 6, 9], 1)], 1)
+        assert relative_error(model(row, document_ids=ids).logits, apart) < 1e-5
+
+
+def test_a_pickled_model_is_the_same_model() -> None:
+    model, input_ids = ours(), tokens(1, 9)
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301 (our own bytes)
+    with torch.no_grad():
+        assert torch.equal(again(input_ids).logits, model(input_ids).logits)
 
 
 def test_right_padding_changes_nothing() -> None:
@@ -222,11 +265,12 @@ def test_lora_trains_dt_proj() -> None:
 
 def test_gradient_checkpointing_changes_nothing() -> None:
     model, input_ids = ours().train(), tokens(2, 15)
-    model(input_ids, labels=input_ids).loss.backward()
+    documents = (torch.arange(15) // 6).expand(2, -1)
+    model(input_ids, labels=input_ids, document_ids=documents).loss.backward()
     plain = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
     model.zero_grad()
     model.activation_checkpointing_enable({"use_reentrant": False})
-    model(input_ids, labels=input_ids).loss.backward()
+    model(input_ids, labels=input_ids, document_ids=documents).loss.backward()
     again = [weight.grad for weight in model.parameters() if weight.grad is not None]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(plain, again, strict=True))
 
@@ -250,6 +294,20 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
         {"input_ids": tokens(1, 3), "attention_mask": torch.tensor([[0, 1, 1]])},
         "pad on the right",
     ),
+    "a mask of pairs": (
+        {"input_ids": tokens(1, 3), "attention_mask": torch.ones(1, 1, 3, 3)},
+        "pad on the right",
+    ),
+    "bools": ({"input_ids": torch.ones(1, 4, dtype=torch.bool)}, "dtype torch.bool"),
+    "labels of another dtype": (
+        {"input_ids": tokens(1, 4), "labels": torch.rand(1, 4)},
+        "labels has .* dtype torch.float32",
+    ),
+    "a label outside": (
+        {"input_ids": tokens(1, 4), "labels": torch.tensor([[1, 2, -5, -100]])},
+        "label -5 is neither -100 nor in the vocabulary of 97",
+    ),
+    "logits before the end": ({"input_ids": tokens(1, 4), "logits_to_keep": -1}, "logits_to_keep is -1"),
 }
 
 
@@ -262,6 +320,8 @@ def test_bad_input_is_one_clear_error(arguments: dict[str, Any], message: str) -
 def test_arguments_it_does_not_have_are_refused() -> None:
     with pytest.raises(TypeError, match="does not take past_key_values"):
         ours()(tokens(1, 3), past_key_values=object())
+    with pytest.raises(TypeError, match="does not take position_ids"):
+        ours()(tokens(1, 3), position_ids=tokens(1, 3))
     with pytest.raises(ModelError, match=r"use spellbound\.engine"):
         ours().prepare_inputs_for_generation()
 

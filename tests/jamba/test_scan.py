@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -203,6 +204,79 @@ def test_the_environment_forces_one(forced: str, monkeypatch: pytest.MonkeyPatch
     y, _ = selective_scan(x, dt, A, B, C, skip, h0_BDN=h0)
     exact, _ = selective_scan_reference(x, dt, A, B, C, skip, h0, None)
     assert torch.allclose(y, exact, atol=1e-5)
+
+
+MISFITS: dict[str, tuple[int, Tensor]] = {
+    "dt": (1, torch.zeros(2, 5, 4)),
+    "A": (2, torch.zeros(2, 4)),
+    "A flat": (2, torch.zeros(3)),
+    "B": (3, torch.zeros(1, 5, 4)),
+    "C": (4, torch.zeros(2, 4, 4)),
+    "skip": (5, torch.zeros(1)),
+    "h0": (6, torch.zeros(1, 3, 4)),
+    "starts": (7, torch.zeros(1, 5, dtype=torch.bool)),
+    "starts of another dtype": (7, torch.zeros(2, 5, dtype=torch.int64)),
+    "device": (2, torch.zeros(3, 4, device="meta")),
+    "no steps": (0, torch.zeros(2, 0, 3)),
+}
+
+
+@pytest.mark.parametrize(("place", "tensor"), MISFITS.values(), ids=MISFITS.keys())
+def test_what_does_not_fit_is_refused_before_raw_memory_is_read(place: int, tensor: Tensor) -> None:
+    inputs = [*(x.float() for x in arguments(2, 5, 3, 4)), torch.zeros(2, 5, dtype=torch.bool)]
+    inputs[place] = tensor
+    *first, h0, starts = inputs
+    with pytest.raises(InputError, match=r"x_BTD|starts_BT is torch.int64"):
+        selective_scan(*first, h0_BDN=h0, starts_BT=starts)
+
+
+@needs_library
+def test_an_instruction_set_that_is_not_there_is_named() -> None:
+    scan: Scan = partial(selective_scan_cpp, instruction_set="mmx")
+    with pytest.raises(InputError, match="instruction set 'mmx' is not there"):
+        scan(*(x.float() for x in arguments(1, 2, 3, 4)), None)
+
+
+@needs_library
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    x, *others = (tensor.float().requires_grad_() for tensor in arguments(1, 5, 3, 4))
+    scan: Scan = selective_scan_cpp
+    y, _ = scan(x, *others, None)
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dx.sum().backward()
+
+
+@pytest.mark.parametrize("scan", COMPILED)
+def test_the_decay_is_exact_over_its_whole_range(scan: Scan) -> None:
+    dt = torch.linspace(0, 100, 4096 * 8).view(1, 1, -1)
+    rates = -torch.tensor([1e-6, 0.01, 0.3, 1.0, 3.0]).expand(dt.shape[-1], 5)
+    zeros, ones = torch.zeros(1, 1, 5), torch.ones(1, dt.shape[-1], 5)
+    _, h = scan(torch.zeros_like(dt), dt, rates, zeros, zeros, None, ones, None)
+    exact = torch.exp(dt[0, 0, :, None].double() * rates.double())
+    assert float((h[0].double() - exact).abs().max()) < 2**-22
+
+
+@every_scan
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", range(7))
+def test_what_is_not_finite_is_never_hidden(scan: Scan, value: float, place: int) -> None:
+    inputs = [tensor.float() for tensor in arguments(1, 6, 5, 16)]
+    inputs[place].view(-1)[0] = value
+    if (place, value) in ((1, float("-inf")), (2, float("-inf"))):
+        return  # a decay of 0 or of infinity at the first step: no such step size, and a finite one
+    y, h = scan(*inputs, None)
+    assert not torch.isfinite(torch.cat([y.flatten(), h.flatten()])).all()
+
+
+@every_scan
+def test_several_python_threads_at_once(scan: Scan) -> None:
+    inputs = [tensor.float() for tensor in arguments(2, 130, 33, 16)]
+    expected = run(scan, [*inputs], None, torch.float32)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run(scan, [*inputs], None, torch.float32), range(12)))
+    for result in results:
+        assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

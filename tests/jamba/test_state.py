@@ -1,5 +1,6 @@
 """A state continued with any split of the tokens equals the whole, and passes through copies and files."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from spellbound.errors import ModelError, StateError
@@ -82,6 +84,39 @@ def test_bfloat16_state_of_a_float32_model() -> None:
     assert relative_error(read(MODEL, state, input_ids, [20, 20]), whole(MODEL, input_ids)) < 0.05
 
 
+def test_gradients_of_a_forward_with_a_state_equal_those_without() -> None:
+    model, input_ids = ours(), tokens(2, 12)
+    plain = torch.autograd.grad(model(input_ids, labels=input_ids).loss, list(model.parameters()))
+    state = model.new_state(2)
+    loss = model(input_ids, labels=input_ids, state=state).loss
+    model(input_ids, state=state)  # must not spoil what the first forward remembers for its backward
+    for found, wanted in zip(torch.autograd.grad(loss, list(model.parameters())), plain, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_a_state_may_leave_inference_mode() -> None:
+    input_ids = tokens(1, 20)
+    state = MODEL.new_state(1)
+    with torch.inference_mode():
+        MODEL(input_ids[:, :7], state=state)
+    rest = MODEL(input_ids[:, 7:], state=state, labels=input_ids[:, 7:])
+    rest.loss.backward()
+    assert relative_error(rest.logits.detach(), whole(MODEL, input_ids)[:, 7:]) < 1e-5
+    MODEL.zero_grad()
+
+
+def test_a_state_saved_in_inference_mode_or_of_another_dtype_loads(tmp_path: Path) -> None:
+    input_ids = tokens(1, 20)
+    with torch.inference_mode():
+        state = MODEL.new_state(1, torch.bfloat16)
+        MODEL(input_ids[:, :7], state=state)
+        state.save(tmp_path / "state")
+    restored = MODEL.new_state(1).load(tmp_path / "state")
+    assert (
+        relative_error(read(MODEL, restored, input_ids[:, 7:], [13]), whole(MODEL, input_ids)[:, 7:]) < 0.05
+    )
+
+
 class TestCopies:
     """Copies and files are independent and exact."""
 
@@ -105,6 +140,21 @@ class TestCopies:
         expected, actual = (read(MODEL, s, input_ids[:, 20:], [10]) for s in (state.clone(), restored))
         assert torch.equal(actual, expected)
         assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+
+    def test_a_file_has_the_rights_of_any_new_file_or_of_the_one_it_replaces(self, tmp_path: Path) -> None:
+        saved, plain = tmp_path / "state", tmp_path / "plain"
+        MODEL.new_state(1).save(saved)
+        plain.touch()
+        assert saved.stat().st_mode == plain.stat().st_mode
+        saved.chmod(0o640)
+        MODEL.new_state(1).save(saved)
+        assert saved.stat().st_mode & 0o777 == 0o640
+
+    def test_a_deep_copy_copies_no_model(self) -> None:
+        state = MODEL.new_state(1)
+        read(MODEL, state, tokens(1, 9), [9])
+        fork = copy.deepcopy({"turn": state})["turn"]
+        assert torch.equal(read(MODEL, fork, tokens(1, 5), [5]), read(MODEL, state, tokens(1, 5), [5]))
 
     def test_an_empty_state_can_be_saved(self, tmp_path: Path) -> None:
         MODEL.new_state(1).save(tmp_path / "empty")
@@ -149,6 +199,50 @@ class TestRefusals:
         MODEL.new_state(1).save(tmp_path / "state")
         with pytest.raises(StateError, match="its model is"):
             ours(num_hidden_layers=3).new_state(1).load(tmp_path / "state")
+
+    def test_another_model_in_memory(self) -> None:
+        for other in (ours(), ours(num_hidden_layers=3), ours(num_hidden_layers=6)):
+            with pytest.raises(StateError, match="belongs to another model object"):
+                MODEL(tokens(1, 4), state=other.new_state(1))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_another_adapter(self, tmp_path: Path) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(r=2, target_modules=["q_proj", "in_proj"], init_lora_weights=False)
+        adapted: Any = get_peft_model(ours(), settings)
+        adapted.add_adapter("other", settings)
+        state = adapted.new_state(1)
+        read(adapted, state, tokens(1, 5), [5])
+        state.save(tmp_path / "state")
+        assert adapted.new_state(1).load(tmp_path / "state").length == 5
+        with adapted.disable_adapter(), pytest.raises(StateError, match="its model is"):
+            adapted.new_state(1).load(tmp_path / "state")
+        adapted.set_adapter("other")
+        with pytest.raises(StateError, match="its model is"):
+            adapted.new_state(1).load(tmp_path / "state")
+
+    def test_a_file_that_lacks_a_tensor_leaves_the_state_as_it_was(self, tmp_path: Path) -> None:
+        path = tmp_path / "state"
+        state, input_ids = MODEL.new_state(1), tokens(1, 12)
+        read(MODEL, state, input_ids[:, :7], [7])
+        MODEL.new_state(1).save(path)
+        with safe_open(path, framework="pt") as saved:
+            metadata = saved.metadata()
+        tensors = load_file(path)
+        del tensors["3.ssm"]
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(StateError, match="no readable state"):
+            state.load(path)
+        assert (
+            relative_error(read(MODEL, state, input_ids[:, 7:], [5]), whole(MODEL, input_ids)[:, 7:]) < 1e-5
+        )
+
+    def test_a_state_under_gradient_checkpointing(self) -> None:
+        model = ours().train()
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        with pytest.raises(ModelError, match="gradient checkpointing reads the tokens twice"):
+            model(tokens(1, 4), state=model.new_state(1))
 
     def test_another_batch_size(self, tmp_path: Path) -> None:
         MODEL.new_state(2).save(tmp_path / "state")

@@ -50,6 +50,16 @@ def test_faults_of_the_machine_are_status_1(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "error: no compiler; install one\n"
 
 
+def test_a_full_disk_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(arguments: Namespace) -> None:
+        raise OSError(28, "No space left on device", "runs/nano/pretrain/checkpoint.pt")
+
+    assert console.run(main, Namespace()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: [Errno 28] No space left on device: 'runs/nano/pretrain/checkpoint.pt'")
+    assert printed.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def out(corpora: Path, bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")

@@ -1,13 +1,18 @@
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from recipes.nano import loop, model, packing
+from recipes.nano import loop, model, packing, training
 from recipes.nano.packing import Rows, Sequence
 from recipes.nano.progress import smoothed
 from recipes.nano.schedule import Schedule
@@ -180,3 +185,97 @@ def test_two_processes_learn_what_one_does(rows: Rows, tmp_path: Path) -> None:
     one, two = (loop.read_checkpoint(tmp_path / name)["model"] for name in ("one", "two"))
     for name, weight in one.items():
         assert torch.allclose(weight, two[name], rtol=1e-3, atol=1e-5), name
+
+
+INTERRUPTED = """
+import os, sys, time
+from pathlib import Path
+from recipes.nano import workers
+
+def busy(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(300)
+
+try:
+    workers.run(busy, 2, sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    """Two processes that would run for minutes, in a group of their own."""
+    command = [sys.executable, "-c", INTERRUPTED, str(folder)]
+    parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(list(folder.iterdir())) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    return parent
+
+
+def assert_nobody_left(folder: Path) -> None:
+    for process in (int(path.name) for path in folder.iterdir()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_an_interrupt_leaves_no_process_behind(tmp_path: Path) -> None:
+    with begun(tmp_path) as parent:
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(60) == 130
+    assert_nobody_left(tmp_path)
+
+
+def test_a_killed_process_ends_the_others_and_is_named(tmp_path: Path) -> None:
+    with begun(tmp_path) as parent:
+        os.kill(int(next(tmp_path.iterdir()).name), signal.SIGKILL)
+        _, printed = parent.communicate(timeout=60)
+    assert re.search(r"SpellboundError: process \d terminated with signal SIGKILL", printed)
+    assert_nobody_left(tmp_path)
+
+
+def test_a_damaged_checkpoint_says_so(rows: Rows, tmp_path: Path) -> None:
+    loop.Trainer(micro(), rows, None, run(tmp_path)).train(1)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is damaged; begin again with --fresh"):
+            loop.read_checkpoint(tmp_path)
+
+
+def test_rows_without_a_target_cost_nothing(rows: Rows) -> None:
+    network, batch = micro(), rows.batch([0, 1])
+    batch["labels"].fill_(packing.IGNORED)
+    loss = loop.packed_loss(network, batch)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(weight.grad is not None and not weight.grad.any() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rate": float("nan")}, "--rate nan: give a number above 0"),
+        ({"rate": -1e-3}, "--rate -0.001"),
+        ({"minutes": 0.0}, "--minutes 0.0"),
+        ({"minutes": float("inf")}, "--minutes inf"),
+        ({"batch": 0}, "--workers None, --batch 0"),
+        ({"workers": 0}, "--workers 0, --batch 4"),
+        ({"workers": 3}, "--workers 3, --batch 4: give a batch that is a multiple"),
+    ],
+)
+def test_options_that_no_run_can_have(changes: dict[str, float], message: str, tmp_path: Path) -> None:
+    usual = {"rate": 1e-3, "minutes": None, "batch": 4, "workers": None, "out": tmp_path, "fresh": False}
+    with pytest.raises(InputError, match=re.escape(message)):
+        training.train("pretrain", Namespace(**{**usual, **changes}), lambda network: None)
+
+
+def test_any_number_of_cores_divides_the_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    counts = []
+    monkeypatch.setattr("recipes.nano.workers.run", lambda work, count, *rest: counts.append(count))
+    options = Namespace(rate=1e-3, minutes=None, batch=16, workers=None, out=tmp_path, fresh=False)
+    for cores in (1, 2, 3, 6, 12, 64):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        training.train("pretrain", options, lambda network: None)
+    assert counts == [1, 2, 2, 4, 8, 16]

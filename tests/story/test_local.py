@@ -128,6 +128,14 @@ def test_chat_template_is_used(local: LocalGenerator) -> None:
     assert (ids[0], ids[-1]) == (1, 3)
 
 
+@pytest.mark.parametrize("template", ["{{ raise_exception('no system message') }}", "{% nonsense %}"])
+def test_a_template_that_refuses_is_named(tiny_folder: Path, tmp_path: Path, template: str) -> None:
+    folder = copied(tiny_folder, tmp_path)
+    write_tokenizer(folder, template=template)
+    with pytest.raises(ModelError, match="the chat template refuses a single message of the user: "):
+        LocalGenerator(folder).prompt_tokens(PROMPT)
+
+
 def test_without_a_template_the_text_follows_the_start(tiny_folder: Path, tmp_path: Path) -> None:
     folder = copied(tiny_folder, tmp_path)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
@@ -176,6 +184,9 @@ def test_folders_that_are_no_models(tiny_folder: Path, tmp_path: Path) -> None:
         ("config.json", "{", "config.json: cannot be read"),
         ("config.json", '{"model_type": "llama"}', "model_type is 'llama'"),
         ("model.safetensors", "junk", "not a whole safetensors file"),
+        ("generation_config.json", "{", "generation_config.json: cannot be read"),
+        ("generation_config.json", "[]", "generation_config.json: cannot be read: it holds no settings"),
+        ("generation_config.json", '{"eos_token_id": "x"}', "eos_token_id is 'x', not a number"),
     ],
 )
 def test_spoilt_files(tiny_folder: Path, tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -1,18 +1,23 @@
 """The commands together, and the one place where errors become exit statuses."""
 
+import errno
+import io
 import os
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
+from spellbound.cli import files
 from spellbound.cli.check import check
+from spellbound.cli.controls import one_line
 from spellbound.cli.parse import parse
 from spellbound.cli.write import write
 from spellbound.errors import EnvironmentFault, InputError
 
-FAULT, WRONG_INPUT, BROKEN_PIPE = 1, 2, 128 + 13
+FAULT, WRONG_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 128 + 2, 128 + 13
 
 
 class Commands(TyperGroup):
@@ -20,6 +25,7 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command; end the process with its status."""
+        _prepare_streams()
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False})
         except InputError as error:
@@ -30,25 +36,45 @@ class Commands(TyperGroup):
             status = _say(
                 f"{error.format_message()} (spellbound --help shows what there is)", error.exit_code
             )
-        except typer.Abort:
-            status = FAULT
+        except typer.Abort:  # Ctrl-C
+            status = INTERRUPTED
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; end quietly when whoever reads our output has gone."""
+        """Run a command; end quietly when whoever reads our output has gone, with a word when it is full."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in files.LOST_OUTPUT:
+                raise
             # Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(BROKEN_PIPE) from None
+            if error.errno == errno.EPIPE:
+                raise typer.Exit(BROKEN_PIPE) from None
+            raise EnvironmentFault(
+                f"the output cannot be written: {files.words_of(error)}; send it to another place"
+            ) from None
         return result
+
+
+def _prepare_streams() -> None:
+    """Make sure that there are an output and an error stream, and that they take every character."""
+    # Both may be None, closed by whoever started us.
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _say(error: object, status: int) -> int:
     """Print the one line; return the status."""
-    print(f"spellbound: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    print(f"spellbound: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
     return status
 
 

@@ -202,7 +202,10 @@ def _installed(name: str) -> str | None:
 
 def _config(file: Path) -> dict[str, object]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no settings")
+        return config
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{file} cannot be read: {error}; bring it back with: git checkout -- models"

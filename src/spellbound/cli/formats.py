@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from rich.console import Console
 
+from spellbound.cli.controls import without_controls
 from spellbound.cli.terminal import TerminalPage
 from spellbound.directives import FORMATS as RENDERED
 from spellbound.directives import Character, Event, FormatName, Renderer, StreamParser, parse, render
@@ -57,6 +58,7 @@ class Printed:
     def __init__(self, console: Console, to: str, cast_: Sequence[Character], language: str) -> None:
         """Begin a text."""
         self._file = console.file
+        self._on_terminal = console.is_terminal
         self._renderer = Renderer(_name(to), language=language, cast=cast_)
         self._line_open = False
 
@@ -73,7 +75,7 @@ class Printed:
     def _print(self, text: str) -> None:
         if text:
             self._line_open = not text.endswith("\n")
-            self._file.write(text)
+            self._file.write(without_controls(text) if self._on_terminal else text)
             self._file.flush()
 
 
@@ -94,6 +96,11 @@ class Watched:
         """Begin a passage."""
         self.display = display
         self._parser = StreamParser()
+
+    @property
+    def unseen(self) -> bool:
+        """Whether nobody watches."""
+        return isinstance(self.display, Hidden)
 
     def write(self, piece: str) -> None:
         """Show a piece."""

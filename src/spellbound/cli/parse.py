@@ -17,16 +17,21 @@ def parse(
     ] = None,
 ) -> None:
     """Convert tagged text. Names are shown where a story file gives them."""
+    import sys
+
     from spellbound.cli import files
+    from spellbound.cli.controls import without_controls
     from spellbound.cli.formats import FORMATS, rendered, require_format
     from spellbound.cli.story_file import past_story
 
     require_format(to, FORMATS)
     if output is not None:
         files.require_writable(output)
+        files.require_other_file(output, file)
     text, cast = past_story(file)
     result = rendered(text, to=to, cast=cast, language=lang)
     if output is None:
+        result = without_controls(result) if sys.stdout.isatty() else result
         typer.echo(result, nl=not result.endswith("\n"))
     else:
         files.replace(output, result.encode("utf-8"))

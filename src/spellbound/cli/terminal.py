@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text as Styled
 
+from spellbound.cli.controls import without_controls
 from spellbound.directives import Character, Close, Event, Kind, Open, Text, quotation_marks
 
 _COLOURS = (
@@ -32,8 +33,6 @@ _LEAST_PAGE = 40
 _WIDEST_MARGIN = 18
 _OWN_MARKS = '"“”„«»‘‹—–―'
 _RUN = re.compile(r"\s+|\S+")
-# A story must not be able to move the cursor or to set the colours.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 class TerminalPage:
@@ -42,7 +41,9 @@ class TerminalPage:
     def __init__(self, console: Console, cast: Sequence[Character], language: str) -> None:
         """Begin a page for the cast of a story, with the quotation marks of its language."""
         self._console = console
-        self._names = {character.speaker_id: character.name for character in cast}
+        self._names = {
+            character.speaker_id: _label(character.name) or character.speaker_id for character in cast
+        }
         self._colours = {
             character.speaker_id: Style(color=_COLOURS[place % len(_COLOURS)])
             for place, character in enumerate(cast)
@@ -83,7 +84,7 @@ class TerminalPage:
         for match in _RUN.finditer(text):
             run = match[0]
             if not run.isspace():
-                self._add(self._opening_mark(run) + _CONTROL.sub("", run))
+                self._add(self._opening_mark(run) + without_controls(run))
                 continue
             self._place_word()
             breaks = run.count("\n")
@@ -101,7 +102,7 @@ class TerminalPage:
         if self._column:
             self._break()
         style = self._colours.get(speaker or "", Style(bold=True))
-        self._label = (self._names.get(speaker or "", speaker or "?"), style)
+        self._label = (self._names.get(speaker or "", _label(speaker or "?")), style)
         self._open.append((kind, style))
         self._closing_mark = None
 
@@ -119,6 +120,8 @@ class TerminalPage:
             self._add(mark)
         else:
             self._print_cells(mark, self._open[-1][1])
+        if kind == "quote" and not self._word:
+            self._label = None  # nothing was said: what follows is nobody's speech
         self._open.pop()
 
     def _mark(self, kind: Kind) -> str:
@@ -177,3 +180,8 @@ class TerminalPage:
 
     def _print(self, text: str, style: Style) -> None:
         self._console.print(Styled(text, style), end="", soft_wrap=True)
+
+
+def _label(name: str) -> str:
+    """A name as it can stand in the margin: on one line, and nothing in it that steers a terminal."""
+    return without_controls(" ".join(name.split()))

@@ -1,5 +1,6 @@
 """What `spellbound write` does: read the story, write on, show it, keep it, say what it cost."""
 
+import errno
 import os
 import signal
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spellbound.cli import files
+from spellbound.cli.controls import one_line
 from spellbound.cli.formats import (
     TERMINAL,
     WRITE_FORMATS,
@@ -24,7 +26,7 @@ from spellbound.cli.formats import (
 from spellbound.cli.interrupt import Interruption
 from spellbound.cli.story_file import append_passage, read_story
 from spellbound.cli.terminal import TerminalPage
-from spellbound.directives import Character, quotation_marks
+from spellbound.directives import Character, parse, quotation_marks, render
 from spellbound.errors import InputError
 from spellbound.story import Ending, Generator, WriteOptions, find_model
 
@@ -58,7 +60,7 @@ class _Paper(Console):
 
     def on_broken_pipe(self) -> None:
         """Let the error through."""
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
 
 
 def carry_out(order: Order) -> int:
@@ -68,17 +70,25 @@ def carry_out(order: Order) -> int:
     prompt = story.prompt if order.tags else replace(story.prompt, tags=False)
     generator = _load(order)
     watched = Watched(_display(order, prompt.characters))
-    pieces: list[str] = []
     with Interruption() as interruption:
-        for piece in generator.write(prompt, order.options, interruption):
-            if isinstance(piece, Ending):
-                ending = piece
-                break
-            pieces.append(piece)
-            _show(watched, piece, interruption)
-        _show(watched, None, interruption)
-        kept = _keep(order, "".join(pieces), prompt.characters)
-    if interruption.signal != signal.SIGPIPE:
+        pieces: list[str] = []
+        ending: Ending | None = None
+        try:
+            for piece in generator.write(prompt, order.options, interruption):
+                if isinstance(piece, Ending):
+                    ending = piece
+                    break
+                pieces.append(piece)
+                _show(watched, piece, interruption)
+            _show(watched, None, interruption)
+        finally:  # whatever went wrong, words that were written are not lost
+            interruption.patient = False
+            # Broken off, a passage may have an open tag.
+            passage = render(parse("".join(pieces)))
+            kept = _keep(order, passage, prompt.characters, watched)
+            if ending is None and kept:
+                _say(f"broken off · what was written is {kept}")
+    if ending is not None and interruption.signal != signal.SIGPIPE:
         _report(order, ending, kept)
     return interruption.status
 
@@ -89,6 +99,7 @@ def _check(order: Order) -> None:
     quotation_marks(order.language)
     if order.output is not None:
         files.require_writable(order.output)
+        files.require_other_file(order.output, order.story)
     if not order.append:
         return
     if order.story == files.STDIN:
@@ -96,10 +107,6 @@ def _check(order: Order) -> None:
             "--continue: there is no file to continue when the story comes from the standard input"
         )
     files.require_writable(Path(order.story))
-    if order.output is not None and order.output.resolve() == Path(order.story).resolve():
-        raise InputError(
-            f"-o {order.output}: is the story file itself, which --continue adds to; give another name"
-        )
 
 
 def _load(order: Order) -> Generator:
@@ -132,23 +139,48 @@ def _show(watched: Watched, piece: str | None, interruption: Interruption) -> No
             watched.close()
         else:
             watched.write(piece)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in files.LOST_OUTPUT:
+            raise
         watched.display = Hidden()
+        if error.errno != errno.EPIPE:
+            raise
         interruption.stop(signal.SIGPIPE)
 
 
-def _keep(order: Order, passage: str, cast: Sequence[Character]) -> str:
-    """Put the passage where it was ordered to; return the words that say so."""
-    places = []
-    if order.output is not None:
-        to = order.to or format_for(order.output)
-        text = rendered(passage, to=to, cast=cast, language=order.language)
-        files.replace(order.output, (text if text.endswith("\n") else f"{text}\n").encode("utf-8"))
-        places.append(f"in {order.output}")
-    if order.append and passage:
-        append_passage(order.story, passage)
-        places.append(f"added to {order.story}")
+def _keep(order: Order, passage: str, cast: Sequence[Character], watched: Watched) -> str:
+    """Put the passage where it was ordered to; return the words that say so.
+
+    One place that fails keeps it from no other; what no place takes and nobody saw is printed.
+    """
+    places: list[str] = []
+    failures: list[str] = []
+    for keep in (_keep_in_output, _keep_in_story) if passage else ():
+        try:
+            places += keep(order, passage, cast)
+        except InputError as error:
+            failures.append(str(error))
+    if failures:
+        if not places and watched.unseen:
+            print(passage)  # noqa: T201
+        raise InputError("; ".join([*failures, *(f"it is {place}" for place in places)]))
     return " and ".join(places)
+
+
+def _keep_in_output(order: Order, passage: str, cast: Sequence[Character]) -> list[str]:
+    if order.output is None:
+        return []
+    to = order.to or format_for(order.output)
+    text = rendered(passage, to=to, cast=cast, language=order.language)
+    files.replace(order.output, (text if text.endswith("\n") else f"{text}\n").encode("utf-8"))
+    return [f"in {order.output}"]
+
+
+def _keep_in_story(order: Order, passage: str, cast: Sequence[Character]) -> list[str]:
+    if not order.append:
+        return []
+    append_passage(order.story, passage)
+    return [f"added to {order.story}"]
 
 
 def _report(order: Order, ending: Ending, kept: str) -> None:
@@ -165,7 +197,14 @@ def _report(order: Order, ending: Ending, kept: str) -> None:
         facts.append(f"closed for it: {', '.join(ending.closed)}")
     if kept:
         facts.append(kept)
+    elif order.output is not None or order.append:
+        facts.append("no file was touched: there is nothing to keep")
     elif ending.reason == "cancelled":
         facts.append("not in a file: no -o, no --continue")
+    _say(" · ".join(facts))
+
+
+def _say(line: str) -> None:
+    """Tell the user something on the standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text(" · ".join(facts), style="dim"))
+    console.print(Text(one_line(line), style="dim"))

@@ -13,6 +13,7 @@ from spellbound.directives.prompts import StoryPrompt
 from spellbound.directives.rendering import FORMATS, FormatName, Renderer, render
 from spellbound.directives.repairs import Repair, RepairCode
 from spellbound.directives.speaker_ids import is_speaker_id, new_speaker_id
+from spellbound.directives.stories import extend_story, is_story
 from spellbound.directives.stream import StreamParser, parse
 
 __all__ = [
@@ -34,8 +35,10 @@ __all__ = [
     "StreamParser",
     "Text",
     "check_story",
+    "extend_story",
     "grammar",
     "is_speaker_id",
+    "is_story",
     "new_speaker_id",
     "parse",
     "quotation_marks",

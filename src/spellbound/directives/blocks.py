@@ -18,13 +18,15 @@ WRITING_INSTRUCTIONS = "writingInstructions"
 MAX_BLOCK_NAME = 256
 
 _IN_NAME = r"[^<>/&\"'= \t\r\n]"
-_KNOWN = (
+KNOWN_BLOCKS = (
     rf"{PAST_STORY}|{WRITING_INSTRUCTIONS}|{_IN_NAME}{{0,{MAX_BLOCK_NAME - len(SHEET_SUFFIX)}}}{SHEET_SUFFIX}"
 )
-_BLOCK_TAG = re.compile(rf"(</?(?:{_KNOWN}))>")
+"""Pattern of the names of blocks."""
+
+_BLOCK_TAG = re.compile(rf"(</?(?:{KNOWN_BLOCKS}))>")
 _CLOSING_TAG = re.compile(rf"</({_IN_NAME}{{1,{MAX_BLOCK_NAME}}})>")
 _ANY_TAG = re.compile(rf"<(/?)({_IN_NAME}{{1,{MAX_BLOCK_NAME}}})>")
-_OPENING_TAG = re.compile(rf"<(?:{_KNOWN})>")
+_OPENING_TAG = re.compile(rf"<(?:{KNOWN_BLOCKS})>")
 _SOMETHING = re.compile("[^\\s\ufeff]")
 
 

@@ -30,7 +30,7 @@ class Character:
         """Take any iterable of pairs as details, and refuse what a sheet cannot hold."""
         if not isinstance(self.name, str) or not isinstance(self.speaker_id, str):
             raise DirectiveError(
-                f"Character {self.name!r}, {self.speaker_id!r}: name and speaker ID are strings"
+                f"Character {self.name!r:.60}, {self.speaker_id!r:.60}: name and speaker ID must be strings"
             )
         require_speaker_id(self.speaker_id, f"Character {self.name[:40]!r}")
         object.__setattr__(self, "details", tuple(_pair(self.name, detail) for detail in self.details))
@@ -40,7 +40,9 @@ def _pair(name: str, detail: object) -> tuple[str, str]:
     match detail:
         case (str(key), str(value)):
             return key, value
-    raise DirectiveError(f"Character {name[:40]!r}: detail {detail!r} is not a pair of strings (key, value)")
+    raise DirectiveError(
+        f"Character {name[:40]!r}: detail {detail!r:.40} is not a pair of strings (key, value)"
+    )
 
 
 def speaker_ids(cast: Iterable[Character | str]) -> tuple[str, ...]:
@@ -73,29 +75,36 @@ def sheet_names(characters: Iterable[Character]) -> list[str]:
 
 def _joined(name: str) -> str:
     """Letters, marks and decimal digits of a name, its words joined, each with a capital if it has one."""
-    words = [""]
+    joined: list[str] = []
+    in_word = False
     for char in name:
-        if _may_stand(char, after=words[-1]):
-            words[-1] += char
+        if len(joined) == MAX_SHEET_NAME:
+            break
+        if _may_stand(char, in_word=in_word):
+            joined.append(char if in_word else _capital(char))
+            in_word = True
         elif char not in _DROPPED:
-            words.append("")
-    joined = "".join(map(_capital, words))[:MAX_SHEET_NAME]
+            in_word = False
+    return _beginning_with_a_letter("".join(joined))
+
+
+def _beginning_with_a_letter(joined: str) -> str:
     if joined and unicodedata.category(joined[0]).startswith("L"):
         return joined
     return f"Character{joined}"[:MAX_SHEET_NAME]
 
 
-def _capital(word: str) -> str:
-    first = word[:1].upper()
-    return first + word[1:] if len(first) == 1 else word
+def _capital(char: str) -> str:
+    upper = char.upper()
+    return upper if len(upper) == 1 else char
 
 
-def _may_stand(char: str, after: str) -> bool:
+def _may_stand(char: str, *, in_word: bool) -> bool:
     """Whether a character may stand in an XML name and is a letter, a decimal digit, or a mark on one."""
     if char.isascii():
         return char.isalnum()
     category = unicodedata.category(char)
-    known = category[0] == "L" or category == "Nd" or (category in ("Mn", "Mc") and after != "")
+    known = category[0] == "L" or category == "Nd" or (category in ("Mn", "Mc") and in_word)
     return known and _in_xml_name(ord(char))
 
 

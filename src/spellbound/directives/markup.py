@@ -27,7 +27,7 @@ class Paragraphs(ByQuote):
         """Start before the first paragraph."""
         super().__init__()
         self._elements: list[tuple[str, str]] = []
-        self._space = ""
+        self._space: list[str] = []
         self._begun = self._in_paragraph = False
 
     def outside(self, event: Event) -> str:
@@ -73,22 +73,21 @@ class Paragraphs(ByQuote):
 
     def _text(self, text: str) -> str:
         """Text without the white space at its end, which waits: it may grow to a blank line."""
-        text = self._space + text
-        words = text.rstrip()
-        self._space = text[len(words) :]
+        words = text.strip()
         if not words:
+            self._space.append(text)
             return ""
-        begin = words[: len(words) - len(words.lstrip())]
-        self._space, after = begin, self._space
-        written = self._flush_space()
-        for number, part in enumerate(_BLANK_LINE.split(_normal(words.lstrip()))):
-            written += self._end_paragraph() if number else ""
-            written += self._ensure_paragraph() + self._escaped(part)
-        self._space = after
-        return written
+        self._space.append(text[: len(text) - len(text.lstrip())])
+        written = [self._flush_space()]
+        for number, part in enumerate(_BLANK_LINE.split(_normal(words))):
+            written.append(self._end_paragraph() if number else "")
+            written.append(self._ensure_paragraph() + self._escaped(part))
+        self._space.append(text[len(text.rstrip()) :])
+        return "".join(written)
 
     def _flush_space(self) -> str:
-        space, self._space = _normal(self._space), ""
+        space = _normal("".join(self._space))
+        self._space.clear()
         if _BLANK_LINE.search(space):
             return self._end_paragraph()
         return self._escaped(space) if self._in_paragraph else ""

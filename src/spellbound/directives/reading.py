@@ -50,7 +50,7 @@ class PromptReader:
         for found in SURROGATE.finditer(self._text):
             code = f"U+{ord(found[0]):04X}"
             self._note(found.start(), f"{code} is half a character, or a byte that is not UTF-8", "remove it")
-        if not self._text.strip():
+        if not self._text.strip().strip("\ufeff"):
             self._note(0, "the text is empty", f"write at least <{WRITING_INSTRUCTIONS}>")
         for block in reader.blocks():
             self._block(block)

@@ -58,7 +58,7 @@ def _with_inner_marks(speech: str, marks: QuotationMarks) -> str:
             return match[0]
         opens = mark == outer[0]
         if mark == '"' or outer[0] == outer[1]:
-            before = speech[: match.start()][-1:]
+            before = speech[max(match.start() - 1, 0) : match.start()]
             opens = not before or before.isspace() or before in _BEFORE_OPENING
         return marks.inner_opening if opens else marks.inner_closing
 

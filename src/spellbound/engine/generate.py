@@ -17,7 +17,7 @@ from spellbound.engine.cache import PrefixCache
 from spellbound.engine.constraint import Constraint, forbid
 from spellbound.engine.params import SamplingParams
 from spellbound.engine.sampling import sample
-from spellbound.errors import ModelError
+from spellbound.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from spellbound.jamba import JambaForCausalLM, JambaState
@@ -67,6 +67,8 @@ class Engine:
         self, model: JambaForCausalLM, *, cache: PrefixCache | None = None, chunk: int = 2048
     ) -> None:
         """Write with `model`; keep states in `cache`; read prompts in chunks of so many tokens."""
+        if chunk < 1:
+            raise ModelError(f"chunk is {chunk}; give how many prompt tokens to read at once, 1 or more")
         self.model = model.eval()
         self.cache = PrefixCache() if cache is None else cache
         self.chunk = chunk
@@ -98,6 +100,9 @@ class Engine:
                     f"token {token} at place {place} of the prompt is not in the vocabulary of {size};"
                     " use the tokenizer that belongs to the model"
                 )
+        unknown = sorted(token for token in request.stop_ids if not 0 <= token < size)
+        if unknown:
+            raise ModelError(f"stop token {unknown[0]} is not in the vocabulary of {size}")
         length, limit = len(request.prompt_ids), self.model.config.max_position_embeddings
         if length >= limit:
             raise ModelError(
@@ -215,6 +220,10 @@ class Generation:
         """Return what may come next; None if everything may."""
         constraint, stop_ids = self._request.constraint, self._request.stop_ids
         allowed_V = constraint.allowed() if constraint is not None else None
+        if allowed_V is not None and not bool(allowed_V.any()):
+            raise InputError(
+                "the constraint allows no token at all here; write without it, or mend its grammar"
+            )
         if not (self.hold_stop and stop_ids):
             return allowed_V
         held_V = torch.ones(size, dtype=torch.bool) if allowed_V is None else allowed_V.clone()

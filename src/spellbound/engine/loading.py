@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from spellbound.errors import ModelError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _GIB = 2**30
+# What transformers, PEFT and safetensors raise for files they cannot use: they have no error of their own.
+_UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 def load_model(
@@ -39,11 +42,17 @@ def load_model(
         model, info = JambaForCausalLM.from_pretrained(
             folder, dtype=number, device_map=None if place.type == "cpu" else place, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (*_UNUSABLE, StrictDataclassError) as error:
         raise ModelError(f"{folder}: the model cannot be loaded: {_one_line(error)}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(f"{folder}: the weights lack {len(missing)} tensors, the first is {missing[0]!r}")
+    if info["unexpected_keys"]:
+        extra = sorted(info["unexpected_keys"])
+        raise ModelError(
+            f"{folder}: the weights hold {len(extra)} tensors that config.json has no place for,"
+            f" the first is {extra[0]!r}"
+        )
     return model if adapter is None else _with_adapter(model, adapter)
 
 
@@ -77,7 +86,9 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a checkpoint: those its index names, or the single one."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = _read_json(index).get("weight_map", {})
+        shards = _read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{index}: weight_map names no files; take the index from the checkpoint again")
         files = sorted({folder / str(name) for name in shards.values()})
     else:
         files = [folder / "model.safetensors"]
@@ -140,7 +151,7 @@ def _with_adapter(model: JambaForCausalLM, adapter: Path) -> JambaForCausalLM:
             stored = set(saved.keys())
             wrapped: Any = PeftModel.from_pretrained(model, adapter)
             applied = set(get_peft_model_state_dict(wrapped))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except _UNUSABLE as error:
         raise ModelError(f"{adapter}: the adapter does not fit the model: {_one_line(error)}") from error
     if stored != applied:
         odd = min(stored ^ applied)

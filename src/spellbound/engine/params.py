@@ -41,6 +41,8 @@ class SamplingParams:
         _within("repetition_window", self.repetition_window, self.repetition_window >= 0, "0 or more")
         _within("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2**63 - 1")
         _within("max_tokens", self.max_tokens, self.max_tokens >= 1, "1 or more")
+        for name in ("repetition_window", "seed", "max_tokens"):
+            _within(name, getattr(self, name), isinstance(getattr(self, name), int), "without a fraction")
 
 
 def _within(name: str, value: float, valid: bool, allowed: str) -> None:

@@ -59,6 +59,7 @@ def sample(
         raise ModelError(f"the model's highest logit is {top}; use --dtype float32, or check the weights")
     if params.temperature == 0.0:
         return best
-    # The maximum is taken off first, so that a tiny temperature cannot overflow.
-    ids_K, probs_K = candidates((logits_V - top) / params.temperature, params.top_p, params.min_p)
+    # The maximum is taken off first, so that a tiny temperature cannot overflow; nor may it round to 0.
+    temperature = max(params.temperature, torch.finfo(logits_V.dtype).tiny)
+    ids_K, probs_K = candidates((logits_V - top) / temperature, params.top_p, params.min_p)
     return int(ids_K[torch.multinomial(probs_K, 1, generator=random)])

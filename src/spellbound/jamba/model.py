@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-from spellbound.errors import ModelError, StateError
+from spellbound.errors import ModelError
 from spellbound.jamba.attention import Attention
 from spellbound.jamba.documents import Documents
 from spellbound.jamba.feed_forward import Experts, GatedMLP, Router, SparseMoE
@@ -29,6 +29,7 @@ _STEP_SIZES = (
     1e-3,
     1e-1,
 )  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
+_INDEX_DTYPES = (torch.int64, torch.int32)
 _FINGERPRINT_SAMPLES = 64  # numbers of each parameter that enter the fingerprint
 
 
@@ -153,24 +154,24 @@ class JambaForCausalLM(JambaPreTrainedModel):
         Args:
             input_ids: (B, T) token ids. Shorter rows are padded on the right, which no earlier position sees.
             state: what was read before; advanced in place. The tokens continue it exactly, however they
-            are split.
+            are split. Gradients reach these tokens, not those the state remembers.
             document_ids: (B, T), for packed rows: neighbouring tokens with different ids do not see one
             another.
             labels: (B, T) token ids, -100 where no prediction counts; shifted here, so labels = input_ids
-            is usual. logits_to_keep: return logits of the last so many positions only; 0 for all.
+            is usual. Where nothing counts the loss is 0.
+            logits_to_keep: return logits of the last so many positions only; 0, or more than T, for all.
             foreign: arguments of transformers' models that wrappers pass along; must be None
                 (an ``attention_mask`` of right padding is taken, as it changes nothing).
 
         Raises:
             ModelError: token ids, labels or documents that cannot be used.
-            StateError: a state of another batch size.
+            StateError: a state of another model or another batch size.
         """
         self._check_input(input_ids, foreign)
         self._check_state(input_ids, state, document_ids)
-        if labels is not None and labels.shape != input_ids.shape:
-            raise ModelError(
-                f"labels has shape {tuple(labels.shape)}; give one per token, {tuple(input_ids.shape)}"
-            )
+        self._check_labels(input_ids, labels)
+        if logits_to_keep < 0:
+            raise ModelError(f"logits_to_keep is {logits_to_keep}; give how many at the end, or 0 for all")
         hidden_BTH = self.model(input_ids, state, Documents.of(document_ids, input_ids))
         logits_BTV = self.lm_head(hidden_BTH[:, -logits_to_keep:] if labels is None else hidden_BTH)
         if labels is None:
@@ -197,18 +198,21 @@ class JambaForCausalLM(JambaPreTrainedModel):
         return JambaState(self, layers, batch_size)
 
     def fingerprint(self) -> str:
-        """Hash of config and a sample of every weight: equal for the same model and adapters, else
-        different."""
+        """Hash of config, a sample of every weight, and which adapters are on: tells models apart."""
         digest = hashlib.sha256()
         for name, parameter in sorted(self.named_parameters()):
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
             digest.update(sample.numpy().tobytes())
+        for name, module in self.named_modules():
+            if isinstance(getattr(module, "disable_adapters", None), bool):  # a layer of PEFT
+                active = None if module.disable_adapters else module.active_adapters
+                digest.update(f"{name}{active}{getattr(module, 'scaling', None)}".encode())
         shape = {
             key: value
             for key, value in sorted(self.config.to_dict().items())
-            if isinstance(value, int | float)
+            if isinstance(value, int | float) or key == "hidden_act"
         }
         digest.update(repr(shape).encode())
         return digest.hexdigest()[:32]
@@ -222,10 +226,10 @@ class JambaForCausalLM(JambaPreTrainedModel):
 
     def _check_input(self, input_ids: Tensor, foreign: dict[str, Any]) -> None:
         _check_foreign(foreign)
-        if input_ids.dim() != 2 or input_ids.is_floating_point() or input_ids.numel() == 0:
+        if input_ids.dim() != 2 or input_ids.dtype not in _INDEX_DTYPES or input_ids.numel() == 0:
             raise ModelError(
                 f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; "
-                "give integers of shape (batch, time), at least one token"
+                "give int64 or int32 of shape (batch, time), at least one token"
             )
         # One synchronisation; skipped for single tokens on a GPU, where it would stall every step of
         # a decode.
@@ -241,28 +245,44 @@ class JambaForCausalLM(JambaPreTrainedModel):
     def _check_state(self, input_ids: Tensor, state: JambaState | None, document_ids: Tensor | None) -> None:
         if state is None:
             return
-        if state.batch_size != len(input_ids):
-            raise StateError(
-                f"the state has {state.batch_size} rows and input_ids {len(input_ids)}; "
-                f"use model.new_state({len(input_ids)})"
-            )
+        state.prepare(self, len(input_ids))
         if document_ids is not None:
             raise ModelError(
                 "document_ids and state were both given; a state continues one document, packing starts many"
             )
+        if self.training and _recomputes(self.model.layers) and torch.is_grad_enabled():
+            raise ModelError(
+                "a state was given while gradient checkpointing reads the tokens twice; use one of the two"
+            )
+
+    def _check_labels(self, input_ids: Tensor, labels: Tensor | None) -> None:
+        if labels is None:
+            return
+        if labels.shape != input_ids.shape or labels.dtype not in _INDEX_DTYPES:
+            raise ModelError(
+                f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; "
+                f"give one int64 per token, {tuple(input_ids.shape)}"
+            )
+        wrong = labels[(labels != -100) & ((labels < 0) | (labels >= self.config.vocab_size))]
+        if len(wrong):
+            raise ModelError(
+                f"label {int(wrong[0])} is neither -100 nor in the vocabulary of {self.config.vocab_size}"
+            )
+
+
+def _recomputes(layers: nn.ModuleList) -> bool:
+    return any(cast(JambaDecoderLayer, layer).gradient_checkpointing for layer in layers)
 
 
 def _check_foreign(foreign: dict[str, Any]) -> None:
     mask = foreign.pop("attention_mask", None)
-    if (
-        mask is not None
-        and mask.dim() == 2
-        and mask.shape[1] > 1
-        and bool((mask[:, 1:] > mask[:, :-1]).any())
-    ):
-        raise ModelError("attention_mask has padding on the left; pad on the right, which needs no mask here")
+    if mask is not None and (mask.dim() != 2 or bool((mask[:, 1:] > mask[:, :-1]).any())):
+        raise ModelError(
+            "attention_mask is not (batch, time) with padding on the right alone; "
+            "pad on the right, which needs no mask here"
+        )
     foreign.pop("return_dict", None)
-    given = sorted(name for name, value in foreign.items() if value not in (None, False))
+    given = sorted(name for name, value in foreign.items() if value is not None and value is not False)
     if given:
         raise TypeError(
             f"JambaForCausalLM.forward does not take {', '.join(given)}; see its docstring for what it takes"
@@ -275,4 +295,8 @@ def _next_token_loss(logits_BTV: Tensor, labels_BT: Tensor, document_ids: Tensor
         # The last token of a document does not predict the first of the next.
         targets_BT = targets_BT.masked_fill(document_ids[:, 1:] != document_ids[:, :-1], -100)
     wide = torch.promote_types(logits_BTV.dtype, torch.float32)
-    return cross_entropy(logits_BTV[:, :-1].flatten(0, 1).to(wide), targets_BT.flatten(), ignore_index=-100)
+    total = cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).to(wide), targets_BT.flatten().long(), reduction="sum"
+    )
+    # Not "mean": over no target at all that is NaN, and one such batch would spoil every weight.
+    return total / (targets_BT != -100).sum().clamp(min=1)

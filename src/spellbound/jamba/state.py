@@ -65,6 +65,12 @@ class AttentionState:
             )
         self._keys[:, :, self._length : end] = keys_BGTP.detach()
         self._values[:, :, self._length : end] = values_BGTP.detach()
+        if keys_BGTP.requires_grad or values_BGTP.requires_grad:
+            # The buffers hold no gradient, and the next forward writes into them before this one's backward.
+            return (
+                torch.cat([self._keys[:, :, : self._length].to(keys_BGTP.dtype), keys_BGTP], 2),
+                torch.cat([self._values[:, :, : self._length].to(values_BGTP.dtype), values_BGTP], 2),
+            )
         return self._keys[:, :, :end], self._values[:, :, :end]
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
@@ -106,6 +112,27 @@ class JambaState:
         for layer in self.layers:
             layer.commit(self.length)
 
+    def prepare(self, model: "JambaForCausalLM", batch_size: int) -> None:
+        """Refuse another model's forward or batch; leave inference mode where the forward has left it."""
+        if self._model is not model:
+            raise StateError(
+                "the state belongs to another model object; use model.new_state, or save it and load it there"
+            )
+        if self.batch_size != batch_size:
+            raise StateError(
+                f"the state has {self.batch_size} rows and input_ids {batch_size}; "
+                f"use model.new_state({batch_size})"
+            )
+        if not torch.is_inference_mode_enabled():
+            for layer in self.layers:
+                tensors = layer.tensors(self.length)
+                if any(tensor.is_inference() for tensor in tensors.values()):
+                    layer.restore({name: tensor.clone() for name, tensor in tensors.items()}, self.length)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Copy as :meth:`clone` does: the tensors, not the model."""
+        return self.clone()
+
     def clone(self) -> Self:
         """Return an independent copy, its buffers cut to what is used."""
         other = type(self)(self._model, [_copy(layer, self.length) for layer in self.layers], self.batch_size)
@@ -117,7 +144,7 @@ class JambaState:
         return sum(tensor.numel() * tensor.element_size() for _, tensor in self._named_tensors())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state as safetensors, whole or not at all."""
+        """Write the state as safetensors, whole or not at all, readable by whom the umask lets read."""
         target = Path(path)
         metadata = {
             "format": FORMAT,
@@ -131,6 +158,7 @@ class JambaState:
         temporary = Path(name)
         try:
             save_file(tensors, temporary, metadata=metadata)
+            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(target)
@@ -145,12 +173,14 @@ class JambaState:
             with safe_open(path, framework="pt") as saved:
                 self._check(saved.metadata() or {}, path)
                 length = int(saved.metadata()["length"])
-                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
+                restored = [
+                    {name: saved.get_tensor(f"{index}.{name}").to(old) for name, old in mine.items()}
+                    for index, mine in enumerate(layer.tensors(self.length) for layer in self.layers)
+                ]
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StateError(f"{path}: no readable state ({error}); read the prompt again instead") from error
-        for index, layer in enumerate(self.layers):
-            mine = layer.tensors(self.length)
-            layer.restore({name: tensors[f"{index}.{name}"].to(old) for name, old in mine.items()}, length)
+        for layer, tensors in zip(self.layers, restored, strict=True):
+            layer.restore(tensors, length)
         self.length = length
         return self
 
@@ -167,6 +197,12 @@ class JambaState:
         for index, layer in enumerate(self.layers):
             for name, tensor in layer.tensors(self.length).items():
                 yield f"{index}.{name}", tensor
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _copy(layer: LayerState, length: int) -> LayerState:

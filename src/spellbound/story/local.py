@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from spellbound.directives import StoryPrompt, grammar
@@ -32,6 +33,7 @@ class LocalGenerator:
         self, folder: Path, *, adapter: Path | None = None, device: str = "auto", dtype: str = "auto"
     ) -> None:
         """Load config, tokenizer, weights and adapter; raises ModelError for whatever cannot be used."""
+        self._folder = folder
         self._tokenizer = load_tokenizer(folder)
         model = load_model(folder, device=device, dtype=dtype, adapter=adapter)
         if len(self._tokenizer) > model.config.vocab_size:
@@ -121,7 +123,14 @@ class LocalGenerator:
         if self._tokenizer.chat_template is None:
             return f"{self._tokenizer.bos_token or ''}{content}\n"
         message = [{"role": "user", "content": content}]
-        return str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        try:
+            text = self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise ModelError(
+                f"{self._folder}: the chat template refuses a single message of the user: {error};"
+                " mend the template or remove it"
+            ) from error
+        return str(text)
 
     def _encode_apart(self, text: str, content: str) -> list[int]:
         """Encode a prompt that spells out control tokens, so that they are read as letters."""
@@ -162,10 +171,23 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 def _stop_ids(folder: Path, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
     """Return every token that ends a text, wherever the checkpoint says so."""
     files = [folder / name for name in ("config.json", "generation_config.json")]
-    settings = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-    named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
+    named = [tokenizer.eos_token_id, *(_end_of_text(file) for file in files if file.is_file())]
     flat = [token for entry in named for token in (entry if isinstance(entry, list) else [entry])]
     return frozenset(token for token in flat if token is not None)
+
+
+def _end_of_text(file: Path) -> int | list[int] | None:
+    """Return what a settings file names as the end of a text."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        named = settings.get("eos_token_id")
+        if any(type(token) is not int for token in (named if isinstance(named, list) else [named or 0])):
+            raise ValueError(f"eos_token_id is {named!r:.40}, not a number or a list of numbers")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}; bring back the file of the checkpoint") from error
+    return named
 
 
 def _fixed_parts(text: str) -> list[int]:

@@ -24,7 +24,7 @@ class Pen:
         self._parser = StreamParser()
         self._renderer = Renderer("tagged")
         self._open: list[Kind] = []
-        self._space = ""
+        self._space: list[str] = []
         self._in_word = False
         self._last = ""
         self.words = 0
@@ -66,18 +66,22 @@ class Pen:
             if self.done:
                 break
             if isinstance(event, Text):
-                text = self._space + self._until_done(event.text)
-                kept = text.rstrip()
-                self._space = text[len(kept) :]
-                out.append(self._renderer.write([Text(kept)]))
+                text = self._until_done(event.text)
+                if kept := text.rstrip():
+                    out.append(self._renderer.write([*self._held_space(), Text(kept)]))
+                self._space.append(text[len(kept) :])
             else:
-                out.append(self._renderer.write([Text(self._space), event]))
+                out.append(self._renderer.write([*self._held_space(), event]))
                 self._note_tag(event)
         return "".join(out)
 
+    def _held_space(self) -> list[Event]:
+        """White space that waited for what follows it."""
+        space, self._space = self._space, []
+        return [Text("".join(space))]
+
     def _note_tag(self, event: Open | Close) -> None:
-        """Follow what is open; white space before a tag is written with it."""
-        self._space = ""
+        """Follow what is open."""
         if isinstance(event, Open):
             self._open.append(event.kind)
         else:

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from spellbound.errors import EnvironmentFault
+from spellbound.errors import EnvironmentFault, InputError
 
 INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # best first
 MAX_GROUPS = 32  # dB and dC exist once a group of channels; more groups would outgrow the activations
@@ -76,9 +77,12 @@ def selective_scan_cpp(
 ) -> tuple[Tensor, Tensor]:
     """Same result as :func:`~spellbound.jamba.ops.reference.selective_scan_reference`.
 
-    For float32 on the CPU only. exp is exact to 2**-22 relative. Any number of threads gives equal bytes.
+    For float32 on the CPU only, shapes and devices checked by the caller. Any number of threads gives equal
+    bytes. exp(dt A) is within 2**-22 of its value, and 0 where that is below 2**-126. Differentiable once.
     """
     name = instruction_set or best_instruction_set()
+    if name and not _library().spellbound_scan_lanes(name.encode()):
+        raise InputError(f"instruction set {name!r} is not there; this library and processor lack it")
     outputs: tuple[Tensor, Tensor] = _CppScan.apply(  # type: ignore[no-untyped-call]
         x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT, name
     )
@@ -126,6 +130,7 @@ class _CppScan(torch.autograd.Function):
         return y_BTD, hT_BDN
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, starts_BT, tile_states = ctx.saved_tensors
         x_BTD, A_DN = inputs[0], inputs[2]

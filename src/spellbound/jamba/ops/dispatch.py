@@ -81,7 +81,11 @@ def selective_scan(
     Returns:
         ``y_BTD`` in the dtype of x, and the last state in float32 (float64 for float64 input). Half
         precisions are computed in float32. Differentiable in every floating argument.
+
+    Raises:
+        InputError: shapes, devices or dtypes that do not fit one another.
     """
+    _check(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT)
     name, _ = _choose(os.environ.get("SPELLBOUND_SCAN", ""))
     compute = torch.float64 if x_BTD.dtype == torch.float64 else torch.float32
     if name == "cpp" and (compute != torch.float32 or x_BTD.device.type != "cpu"):
@@ -90,3 +94,29 @@ def selective_scan(
     tensors = (None if tensor is None else tensor.to(compute) for tensor in floating)
     y_BTD, h_BDN = _BY_NAME[name](*tensors, starts_BT)
     return y_BTD.to(x_BTD.dtype), h_BDN
+
+
+def _check(x_BTD: Tensor, *others: Tensor | None) -> None:
+    """Refuse what does not fit: the compiled kernel reads raw memory and would read past its end."""
+    A_DN = others[1]
+    if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or A_DN is None or A_DN.dim() != 2:
+        raise InputError("x_BTD needs three dimensions and at least one step, A_DN two; see selective_scan")
+    (batch, time, channels), states = x_BTD.shape, A_DN.shape[1]
+    wanted: dict[str, tuple[int, ...]] = {
+        "dt_BTD": (batch, time, channels),
+        "A_DN": (channels, states),
+        "B_BTN": (batch, time, states),
+        "C_BTN": (batch, time, states),
+        "skip_D": (channels,),
+        "h0_BDN": (batch, channels, states),
+        "starts_BT": (batch, time),
+    }
+    for (name, shape), tensor in zip(wanted.items(), others, strict=True):
+        if tensor is not None and (tensor.shape != shape or tensor.device != x_BTD.device):
+            raise InputError(
+                f"{name} is {tuple(tensor.shape)} on {tensor.device}; "
+                f"with this x_BTD it has to be {shape} on {x_BTD.device}"
+            )
+    starts_BT = others[-1]
+    if starts_BT is not None and starts_BT.dtype != torch.bool:
+        raise InputError(f"starts_BT is {starts_BT.dtype}; give torch.bool, true where a document begins")

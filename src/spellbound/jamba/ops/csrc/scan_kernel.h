@@ -9,8 +9,9 @@ typedef int IVec __attribute__((vector_size(LANES * 4)));
 
 static inline Vec splat(float value) { return value - Vec{}; }
 
-// 2^x. Relative error below 2^-22 for -126 <= x <= 126; 0 below -126. The constant term is exactly 1, so 2^0 is exactly 1 and
-// a channel whose step is 0 keeps its state unchanged however long the context. Coefficients: minimax of 2^r on [-1/2, 1/2].
+// 2^x. Relative error at most 1.04e-7 (2^-23.2) for -126 <= x <= 126, measured against float64 with and without fused
+// multiply-add; 0 below -126, 2^126 above 126. The constant term is exactly 1, so 2^0 is exactly 1 and a channel whose step
+// is 0 keeps its state unchanged however long the context. Coefficients: minimax of 2^r on [-1/2, 1/2].
 static inline Vec exp2_vec(Vec x) {
     const Vec rounder = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
     Vec clamped = x > 126.0f ? splat(126.0f) : x;
