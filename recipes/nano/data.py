@@ -181,7 +181,12 @@ def drilling(bpe: Tokenizer, options: argparse.Namespace, *, held_out: bool) -> 
     tokens = sum(len(sequence.ids) for sequence in sequences)
     source = Source(documents=count, tokens=tokens, licenses={simulated.LICENSE})
     name = "drill_valid" if held_out else "drill"
-    return write_rows(options.out / "data" / name, sequences, options.pretrain_length, {"drills": source})
+    cut = shuffled(sequences, options.pretrain_length, options.seed)
+    return write_rows(options.out / "data" / name, cut, options.pretrain_length, {"drills": source})
+
+
+STAGES = {"pretrain": pretraining, "drill": drilling, "sft": tuning}
+"""What makes the rows of each stage."""
 
 
 def as_markdown(made: dict[str, dict[str, Any]]) -> str:
@@ -200,7 +205,7 @@ def main(arguments: argparse.Namespace) -> None:
     bpe = tokenizer.load(arguments.out / "tokenizer").backend_tokenizer
     path = arguments.out / "data" / "report.json"
     made = json.loads(path.read_text(encoding="utf-8")) if arguments.only and path.is_file() else {}
-    for name, make in (("pretrain", pretraining), ("drill", drilling), ("sft", tuning)):
+    for name, make in STAGES.items():
         if arguments.only in (None, name):
             made[name] = make(bpe, arguments, held_out=False)
             made[f"{name}_valid"] = make(bpe, arguments, held_out=True)
@@ -213,9 +218,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = console.parser("data", __doc__)
     console.add_corpora(options)
-    options.add_argument(
-        "--only", choices=("pretrain", "drill", "sft"), help="make the rows of one stage again"
-    )
+    options.add_argument("--only", choices=tuple(STAGES), help="make the rows of one stage again")
     options.add_argument("--pretrain-length", type=int, default=512, help="tokens in a row of pretraining")
     options.add_argument("--sft-length", type=int, default=1536, help="tokens in a row of SFT")
     options.add_argument(

@@ -4,10 +4,10 @@ On stories alone nano learnt nothing of it (docs/log.md): a name is two tokens i
 learnt token stands somewhere before, so that attention has nothing else to learn.
 """
 
-import collections.abc
 import random
 import string
 from collections.abc import Iterator
+from collections.abc import Sequence as Choices
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,45 +15,15 @@ from tokenizers import Tokenizer
 from recipes.nano.packing import Sequence
 
 CAST_LENGTH = 200
-"""Tokens of an exercise with a cast, about. Repeated tokens are much shorter: over a short past, attention that
-is still nearly even gives each place enough weight to learn from."""
+"""Tokens of an exercise with a cast, about. Repeated tokens are much shorter: over a short past, attention
+that is still nearly even gives each place enough weight to learn from."""
+_BOS, _EOS, _WRITE = 1, 2, 3
 _CHARACTERS = string.ascii_uppercase + string.digits
 _COMMON = range(300, 1300)
 """Ids of frequent tokens: byte pairs are numbered in the order in which they were merged."""
-_ONSETS = [
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "dr",
-    "f",
-    "fl",
-    "g",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "kl",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pr",
-    "r",
-    "s",
-    "sh",
-    "st",
-    "t",
-    "th",
-    "tr",
-    "v",
-    "w",
-    "y",
-    "z",
-]
-_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ee", "io", "ou"]
-_CODAS = ["", "", "n", "r", "l", "s", "m", "th", "nd", "sk", "x"]
+_ONSETS = (*"bcdfghjklmnprstvwyz", "br", "ch", "dr", "gr", "kl", "sh", "st", "th", "tr")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "io", "ou")
+_CODAS = ("", "", "n", "r", "l", "s", "m", "th", "nd", "sk", "x")
 _LINES = (
     '<quote speaker="{id}">{speech},</quote> said {first}.',
     '<quote speaker="{id}">{speech}.</quote> <action>{first} {deed}.</action>',
@@ -61,44 +31,23 @@ _LINES = (
     '<action>{first} {deed}.</action> <quote speaker="{id}">{speech}!</quote>',
     '<quote speaker="{id}">{speech}?</quote> asked {first}.',
 )
-_SPEECH = [
-    "Yes",
-    "No",
-    "Come with me",
-    "I know the way",
-    "Not today",
-    "Look at that",
-    "Wait for me",
-    "Here it is",
-    "I am not afraid",
-    "Go on",
-]
-_DEEDS = [
-    "nodded",
-    "smiled",
-    "looked up",
-    "shook a head",
-    "sat down",
-    "laughed",
-    "pointed at the door",
-    "ran ahead",
-    "turned round",
-]
+_SPEECH = ("Yes", "No", "Come with me", "I know the way", "Not today", "Look at that", "Wait for me", "Go on")
+_DEEDS = ("nodded", "smiled", "looked up", "sat down", "laughed", "pointed at the door", "turned round")
 
 
 def exercises(bpe: Tokenizer, count: int, seed: int) -> Iterator[Sequence]:
     """In turn: repeated characters, repeated common tokens, a cast that speaks."""
     draw = random.Random(f"drills {seed}")
-    characters = [bpe.token_to_id(character) for character in _CHARACTERS]
+    characters = bpe.encode(_CHARACTERS).ids  # one token each: the tokenizer never merges capitals and digits
     for number in range(count):
         yield (repeated(draw, characters), repeated(draw, _COMMON), cast(draw, bpe))[number % 3]
 
 
-def repeated(draw: random.Random, vocabulary: collections.abc.Sequence[int]) -> Sequence:
+def repeated(draw: random.Random, vocabulary: Choices[int]) -> Sequence:
     """Random tokens, the same again and again; only what repeats is learnt."""
     period = draw.randint(4, 24)
-    ids = (draw.choices(vocabulary, k=period) * 5)[: period * draw.randint(2, 5)]
-    return Sequence(np.array([1, *ids], dtype=np.uint16), period + 1)
+    ids = draw.choices(vocabulary, k=period) * draw.randint(2, 5)
+    return Sequence(np.array([_BOS, *ids], dtype=np.uint16), period + 1)
 
 
 def cast(draw: random.Random, bpe: Tokenizer) -> Sequence:
@@ -107,20 +56,20 @@ def cast(draw: random.Random, bpe: Tokenizer) -> Sequence:
         {"first": name(draw), "last": name(draw), "id": speaker_id(draw)} for _ in range(draw.randint(2, 5))
     ]
     sheets = "\n".join("- Name: {first} {last}\n- Speaker ID: {id}".format(**person) for person in people)
-    given = [1, *bpe.encode(sheets + "\n\n").ids, 3]
+    given = [_BOS, *bpe.encode(sheets + "\n\n").ids, _WRITE]
     ids = list(given)
     while len(ids) < CAST_LENGTH:
         words = {"speech": draw.choice(_SPEECH), "deed": draw.choice(_DEEDS)}
         ids += bpe.encode(draw.choice(_LINES).format(**draw.choice(people), **words) + "\n\n").ids
-    return Sequence(np.array([*ids, 2], dtype=np.uint16), len(given))
+    return Sequence(np.array([*ids, _EOS], dtype=np.uint16), len(given))
 
 
 def name(draw: random.Random) -> str:
     """A name that no list has, so that it can only be copied."""
-    syllables = (
-        draw.choice(_ONSETS) + draw.choice(_VOWELS) + draw.choice(_CODAS) for _ in range(draw.randint(1, 3))
-    )
-    return "".join(syllables).capitalize()
+    syllables = draw.randint(1, 3)
+    return "".join(
+        draw.choice(part) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS)
+    ).capitalize()
 
 
 def speaker_id(draw: random.Random) -> str:

@@ -76,12 +76,12 @@ def facts(network: JambaForCausalLM, out: Path) -> dict[str, Any]:
     idle = experts * (1 - network.config.num_experts_per_tok / network.config.num_experts)
     found: dict[str, Any] = {"parameters": total, "active_parameters": round(total - idle)}
     found |= {"config": network.config.to_dict(), "mixers": network.config.layers_block_type, "training": {}}
-    for stage in ("pretrain", "sft"):
-        if not (out / stage / "checkpoint.pt").is_file():
-            continue
-        state = loop.read_checkpoint(out / stage)
+    # In the order in which they ended; "sft-1" is a first run of sft, put aside under that name.
+    for path in sorted(out.glob("*/checkpoint.pt"), key=lambda path: path.stat().st_mtime):
+        stage = path.parent.name
+        state = loop.read_checkpoint(path.parent)
         steps, schedule = state["step"], state["schedule"]
-        length = packing.read(out / "data" / stage).meta["length"]
+        length = packing.read(out / "data" / stage.partition("-")[0]).meta["length"]
         found["training"][stage] = {
             "steps": steps,
             "steps_planned": schedule["steps"],
@@ -111,5 +111,5 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = console.parser("export", __doc__)
     options.add_argument("--target", type=Path, default=Path("models/nano"), help="folder to write")
-    options.add_argument("--stage", default="sft", choices=("pretrain", "sft"), help="whose checkpoint")
+    options.add_argument("--stage", default="sft", help="folder under OUT with the checkpoint")
     raise SystemExit(console.run(main, options.parse_args()))
