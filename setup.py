@@ -4,11 +4,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 CSRC = Path("src/spellbound/jamba/ops/csrc")
 
 # No -march=native: the kernel asks the CPU at run time. No -ffast-math: exp(0) must stay exactly 1.
-UNIX_COMPILE_ARGS = [
+COMPILE_ARGS = [
     "-std=c++17",
     "-O3",
     "-ffp-contract=fast",
@@ -16,7 +17,6 @@ UNIX_COMPILE_ARGS = [
     "-fvisibility=hidden",
     "-pthread",
 ]
-MSVC_COMPILE_ARGS = ["/std:c++17", "/O2", "/EHsc"]
 
 
 class BuildScan(build_ext):
@@ -30,10 +30,9 @@ class BuildScan(build_ext):
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
-        """Give this platform's compiler its own options."""
-        msvc = self.compiler.compiler_type == "msvc"
-        ext.extra_compile_args = MSVC_COMPILE_ARGS if msvc else UNIX_COMPILE_ARGS
-        ext.extra_link_args = [] if msvc else ["-pthread"]
+        """Build with gcc or clang, whose vector types the kernel is written in; MSVC has none like them."""
+        if self.compiler.compiler_type == "msvc":
+            raise CompileError("the scan kernel needs gcc or clang")
         super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
@@ -46,6 +45,8 @@ scan = Extension(
     sources=[(CSRC / "scan.cpp").as_posix()],
     depends=sorted(path.as_posix() for path in CSRC.glob("*.h")),
     language="c++",
+    extra_compile_args=COMPILE_ARGS,
+    extra_link_args=["-pthread"],
     optional=True,  # no compiler: the install still succeeds, and `spellbound doctor` says what is missing
 )
 

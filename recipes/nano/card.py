@@ -25,7 +25,9 @@ def sections(out: Path) -> dict[str, str]:
     return {
         "size": size(export),
         "training": training(export),
-        "data": data.as_markdown({name: report[name] for name in data.STAGES if name in report}).strip(),
+        "data": data.as_markdown(
+            {name: made for name, made in report.items() if not name.endswith("_valid")}
+        ).strip(),
         "bits": bits(evaluation["bits"]),
         "writing": writing(evaluation["writing"]),
         "samples": samples(evaluation["samples"]),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from recipes.nano import console, corpora, drills, packing, simulated, tokenizer
+from recipes.nano import console, corpora, drills, packing, renaming, simulated, tokenizer
 from recipes.nano.files import replacing
 from recipes.nano.packing import Sequence
 
@@ -167,7 +167,11 @@ def pretraining(bpe: Tokenizer, options: argparse.Namespace, *, held_out: bool) 
 def tuning(bpe: Tokenizer, options: argparse.Namespace, *, held_out: bool) -> dict[str, Any]:
     """Rows of simulated prompts and completions."""
     source = Source()
-    found = simulated.unseen(options.valid_stories) if held_out else simulated.training(options.sft_stories)
+    if held_out:
+        found = simulated.unseen(options.valid_stories)
+    else:
+        stories = simulated.training(options.sft_stories, first=options.sft_first)
+        found = renaming.renamed(stories, options.renamed, options.seed)
     sequences = list(from_simulator(bpe, found, options.sft_length, source))
     random.Random(options.seed).shuffle(sequences)
     name = "sft_valid" if held_out else "sft"
@@ -225,6 +229,8 @@ if __name__ == "__main__":
         "--pretrain-stories", type=int, default=10_000, help="simulated stories in pretraining"
     )
     options.add_argument("--drills", type=int, default=16_000, help="exercises in copying")
+    options.add_argument("--renamed", type=float, default=0.6, help="share of SFT with invented names")
+    options.add_argument("--sft-first", type=int, default=0, help="first seed of SFT")
     options.add_argument("--sft-stories", type=int, default=20_000, help="simulated stories in SFT")
     options.add_argument(
         "--valid-stories", type=int, default=200, help="unseen stories for the validation loss"

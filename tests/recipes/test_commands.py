@@ -65,7 +65,14 @@ def out(corpora: Path, bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("whole")
     tokenizer.save(bpe, folder / "tokenizer")
     lengths = {"pretrain_length": 64, "sft_length": 2048}
-    stories = {"pretrain_stories": 1, "drills": 6, "sft_stories": 2, "valid_stories": 1}
+    stories = {
+        "pretrain_stories": 1,
+        "drills": 6,
+        "renamed": 0.5,
+        "sft_first": 0,
+        "sft_stories": 2,
+        "valid_stories": 1,
+    }
     data.main(Namespace(corpora=corpora, out=folder, seed=1, only=None, **lengths, **stories))
     return folder
 

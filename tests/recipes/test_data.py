@@ -16,7 +16,14 @@ def made(corpora: Path, bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp("out")
     tokenizer.save(bpe, out / "tokenizer")
     lengths = {"pretrain_length": 2048, "sft_length": 8192}
-    stories = {"pretrain_stories": 2, "drills": 6, "sft_stories": 3, "valid_stories": 2}
+    stories = {
+        "pretrain_stories": 2,
+        "drills": 6,
+        "renamed": 0.5,
+        "sft_first": 0,
+        "sft_stories": 3,
+        "valid_stories": 2,
+    }
     data.main(Namespace(corpora=corpora, out=out, seed=1, only=None, **lengths, **stories))
     return out
 
@@ -71,7 +78,14 @@ def test_report_counts_what_is_there(made: Path, corpora: Path) -> None:
 def test_one_stage_can_be_made_again(made: Path, corpora: Path) -> None:
     before = (made / "data" / "pretrain" / "tokens.bin").stat()
     lengths = {"pretrain_length": 64, "sft_length": 8192}
-    stories = {"pretrain_stories": 1, "drills": 6, "sft_stories": 3, "valid_stories": 2}
+    stories = {
+        "pretrain_stories": 1,
+        "drills": 6,
+        "renamed": 0.5,
+        "sft_first": 0,
+        "sft_stories": 3,
+        "valid_stories": 2,
+    }
     data.main(Namespace(corpora=corpora, out=made, seed=1, only="sft", **lengths, **stories))
     assert (made / "data" / "pretrain" / "tokens.bin").stat() == before
     report = json.loads((made / "data" / "report.json").read_text(encoding="utf-8"))
