@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,3 +88,11 @@ def write_tokenizer(folder: Path, template: str | None = TEMPLATE) -> None:
         chat_template=template,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_heeded() -> None:
+    """Started in the background the tests ignore Ctrl-C, and so would whatever they start."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
