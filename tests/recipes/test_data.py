@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from recipes.nano import corpora as corpora_module
-from recipes.nano import data, packing, simulated, tokenizer
+from recipes.nano import data, packing, renaming, simulated, tokenizer
 from spellbound.data.simulator import HELD_OUT_FROM
 from spellbound.errors import InputError
 
@@ -54,7 +54,8 @@ def test_simple_stories_repeat_and_held_out_ones_are_only_in_validation(
 def test_sft_learns_completions_only(made: Path, bpe: Tokenizer) -> None:
     rows = packing.read(made / "data" / "sft")
     assert rows.tokens.shape[1] == 8192
-    wanted = sorted(f"{example.completion}{tokenizer.EOS}" for example in simulated.training(3))
+    told = renaming.renamed(simulated.training(3), 0.5, seed=1)
+    wanted = sorted(f"{example.completion}{tokenizer.EOS}" for example in told)
     learnt: list[str] = []
     for tokens, numbers, learn in zip(rows.tokens, rows.documents, rows.learn, strict=True):
         for number in set(numbers.tolist()):
