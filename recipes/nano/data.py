@@ -17,10 +17,7 @@ from tokenizers import Tokenizer
 
 from recipes.nano import console, corpora, drills, packing, renaming, simulated, tokenizer
 from recipes.nano.files import replacing
-from recipes.nano.packing import Sequence
-
-PAD, BOS, EOS, WRITE = range(4)
-"""Ids of the special tokens, fixed by the order in which the tokenizer is trained."""
+from recipes.nano.packing import BOS, EOS, PAD, WRITE, Sequence
 
 
 @dataclass(frozen=True)

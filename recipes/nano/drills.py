@@ -12,12 +12,12 @@ from collections.abc import Sequence as Choices
 import numpy as np
 from tokenizers import Tokenizer
 
-from recipes.nano.packing import Sequence
+from recipes.nano.packing import BOS, EOS, WRITE, Sequence
+from spellbound.directives import new_speaker_id
 
 CAST_LENGTH = 200
 """Tokens of an exercise with a cast, about. Repeated tokens are much shorter: over a short past, attention
 that is still nearly even gives each place enough weight to learn from."""
-_BOS, _EOS, _WRITE = 1, 2, 3
 _CHARACTERS = string.ascii_uppercase + string.digits
 _COMMON = range(300, 1300)
 """Ids of frequent tokens: byte pairs are numbered in the order in which they were merged."""
@@ -47,21 +47,22 @@ def repeated(draw: random.Random, vocabulary: Choices[int]) -> Sequence:
     """Random tokens, the same again and again; only what repeats is learnt."""
     period = draw.randint(4, 24)
     ids = draw.choices(vocabulary, k=period) * draw.randint(2, 5)
-    return Sequence(np.array([_BOS, *ids], dtype=np.uint16), period + 1)
+    return Sequence(np.array([BOS, *ids], dtype=np.uint16), period + 1)
 
 
 def cast(draw: random.Random, bpe: Tokenizer) -> Sequence:
     """Sheets of invented people, then lines in which each speaks under the right ID; the lines are learnt."""
     people = [
-        {"first": name(draw), "last": name(draw), "id": speaker_id(draw)} for _ in range(draw.randint(2, 5))
+        {"first": name(draw), "last": name(draw), "id": new_speaker_id(generator=draw)}
+        for _ in range(draw.randint(2, 5))
     ]
     sheets = "\n".join("- Name: {first} {last}\n- Speaker ID: {id}".format(**person) for person in people)
-    given = [_BOS, *bpe.encode(sheets + "\n\n").ids, _WRITE]
+    given = [BOS, *bpe.encode(sheets + "\n\n").ids, WRITE]
     ids = list(given)
     while len(ids) < CAST_LENGTH:
         words = {"speech": draw.choice(_SPEECH), "deed": draw.choice(_DEEDS)}
         ids += bpe.encode(draw.choice(_LINES).format(**draw.choice(people), **words) + "\n\n").ids
-    return Sequence(np.array([*ids, _EOS], dtype=np.uint16), len(given))
+    return Sequence(np.array([*ids, EOS], dtype=np.uint16), len(given))
 
 
 def name(draw: random.Random) -> str:
@@ -70,8 +71,3 @@ def name(draw: random.Random) -> str:
     return "".join(
         draw.choice(part) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS)
     ).capitalize()
-
-
-def speaker_id(draw: random.Random) -> str:
-    """Six capitals or digits."""
-    return "".join(draw.choices(_CHARACTERS, k=6))

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from recipes.nano.files import replacing_folder
 from spellbound.errors import InputError
 
+PAD, BOS, EOS, WRITE = range(4)
+"""Ids of the special tokens, fixed by the order in which the tokenizer is trained."""
 OPEN_ROWS = 32
 """Rows kept open while packing: enough to fill most of them, few enough to keep the order nearly as given."""
 IGNORED = -100
