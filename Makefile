@@ -47,7 +47,7 @@ docs: asked-python $(VENV)/.dev ## write docs/cli.md and the README's picture an
 	@$(PY) -m tools.picture
 
 clean: ## remove .venv and everything that was built
-	@rm -rf $(VENV) build dist src/*.egg-info src/spellbound/jamba/ops/_scan.*
+	@rm -rf $(VENV) build dist src/*.egg-info src/spellbound/jamba/ops/_kernels.*
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A PYTHON that was asked for and is not the venv's would otherwise be ignored without a word.
@@ -73,8 +73,8 @@ venv:
 $(VENV)/.base: $(VENV)/.pip $(DECLARED)
 	@echo '» installing the base into $(VENV): torch and transformers, a few minutes the first time'
 	@$(PIP_BUILD) --editable .
-	@ls src/spellbound/jamba/ops/_scan.* >/dev/null 2>&1 || \
-	  echo "! the scan kernel was not compiled and plain torch is used, several times slower: install g++, then 'touch setup.py && make install'"
+	@ls src/spellbound/jamba/ops/_kernels.* >/dev/null 2>&1 || \
+	  echo "! the CPU kernels were not compiled and plain torch is used, several times slower: install g++, then 'touch setup.py && make install'"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base

@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml cannot say: how the scan kernel is compiled, and that it may fail to be."""
+"""The one thing pyproject.toml cannot say: how the CPU kernels are compiled, and that they may fail to be."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from setuptools.errors import CompileError
 
 CSRC = Path("src/spellbound/jamba/ops/csrc")
 
-# No -march=native: the kernel asks the CPU at run time. No -ffast-math: exp(0) must stay exactly 1.
+# No -march=native: the kernels ask the CPU at run time. No -ffast-math: exp(0) must stay exactly 1.
 COMPILE_ARGS = [
     "-std=c++17",
     "-O3",
@@ -19,7 +19,7 @@ COMPILE_ARGS = [
 ]
 
 
-class BuildScan(build_ext):
+class BuildKernels(build_ext):
     """Builds a plain C library, loaded with ctypes, where setuptools expects a Python module."""
 
     def run(self) -> None:
@@ -30,9 +30,9 @@ class BuildScan(build_ext):
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
-        """Build with gcc or clang, whose vector types the kernel is written in; MSVC has none like them."""
+        """Build with gcc or clang, whose vector types the kernels are written in; MSVC has none like them."""
         if self.compiler.compiler_type == "msvc":
-            raise CompileError("the scan kernel needs gcc or clang")
+            raise CompileError("the CPU kernels need gcc or clang")
         super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
@@ -40,9 +40,9 @@ class BuildScan(build_ext):
         return list(ext.export_symbols)
 
 
-scan = Extension(
-    "spellbound.jamba.ops._scan",
-    sources=[(CSRC / "scan.cpp").as_posix()],
+kernels = Extension(
+    "spellbound.jamba.ops._kernels",
+    sources=[(CSRC / "kernels.cpp").as_posix()],
     depends=sorted(path.as_posix() for path in CSRC.glob("*.h")),
     language="c++",
     extra_compile_args=COMPILE_ARGS,
@@ -50,4 +50,4 @@ scan = Extension(
     optional=True,  # no compiler: the install still succeeds, and `spellbound doctor` says what is missing
 )
 
-setup(ext_modules=[scan], cmdclass={"build_ext": BuildScan})
+setup(ext_modules=[kernels], cmdclass={"build_ext": BuildKernels})

@@ -37,7 +37,9 @@ def line_of(subject: str, output: str) -> str:
 def source_without_library(tmp_path: Path) -> Path:
     """Make a copy of the package as an install without a compiler leaves it."""
     shutil.copytree(
-        SOURCE / "spellbound", tmp_path / "spellbound", ignore=shutil.ignore_patterns("_scan.*", "*.pyc")
+        SOURCE / "spellbound",
+        tmp_path / "spellbound",
+        ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.pyc"),
     )
     return tmp_path
 
@@ -87,32 +89,54 @@ def test_processor_and_memory_are_named() -> None:
     assert "GiB available" in memory.detail
 
 
-def test_a_forced_slow_scan_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPELLBOUND_SCAN", "reference")
-    (finding,) = findings_of("scan kernel")
+def test_forced_slow_kernels_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_KERNELS", "reference")
+    (finding,) = findings_of("kernels")
     assert finding.status == "warn"
     assert finding.detail.startswith("reference")
-    assert finding.remedy == "unset SPELLBOUND_SCAN"
+    assert finding.remedy == "unset SPELLBOUND_KERNELS"
 
 
-def test_an_unknown_scan_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPELLBOUND_SCAN", "fastest")
-    finding = next(finding for finding in examine() if finding.subject == "scan kernel")
+def test_unknown_kernels_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_KERNELS", "fastest")
+    finding = next(finding for finding in examine() if finding.subject == "kernels")
     assert finding.status == "fail"
     assert "'fastest'" in finding.detail
 
 
-def test_no_compiled_scan_is_a_warning_and_the_remedy_is_a_compiler(source_without_library: Path) -> None:
-    outcome = consult(PYTHONPATH=str(source_without_library), SPELLBOUND_SCAN="")
-    assert line_of("scan kernel", outcome.stdout).startswith("!  scan kernel  torch")
+def test_no_compiled_kernels_are_a_warning_and_the_remedy_is_a_compiler(source_without_library: Path) -> None:
+    outcome = consult(PYTHONPATH=str(source_without_library), SPELLBOUND_KERNELS="")
+    assert line_of("kernels", outcome.stdout).split()[:3] == ["!", "kernels", "torch"]
     assert "compiler" in outcome.stdout
 
 
-def test_a_compiled_scan_that_is_forced_and_absent_is_broken(source_without_library: Path) -> None:
-    outcome = consult(PYTHONPATH=str(source_without_library), SPELLBOUND_SCAN="cpp")
+def test_compiled_kernels_that_are_forced_and_absent_are_broken(source_without_library: Path) -> None:
+    outcome = consult(PYTHONPATH=str(source_without_library), SPELLBOUND_KERNELS="cpp")
     assert outcome.returncode == 1
-    assert line_of("scan kernel", outcome.stdout).startswith("✗")
+    assert line_of("kernels", outcome.stdout).startswith("✗")
     assert "make install" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("forced", "detail"),
+    [
+        ("native", "native (SPELLBOUND_BF16=native)"),
+        ("convert", "converted to float32 layer by layer: SPELLBOUND_BF16=convert"),
+    ],
+)
+def test_how_bf16_weights_are_multiplied_is_said(
+    forced: str, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPELLBOUND_BF16", forced)
+    (finding,) = findings_of("bf16 weights")
+    assert (finding.status, finding.detail) == ("ok", detail)
+
+
+def test_an_unknown_way_with_bf16_weights_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_BF16", "fast")
+    finding = next(finding for finding in examine() if finding.subject == "bf16 weights")
+    assert finding.status == "fail"
+    assert finding.detail == "SPELLBOUND_BF16 is 'fast'; set it to native or convert, or unset it"
 
 
 def test_a_missing_model_is_broken(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_missing_tensors(tiny_folder: Path, tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "config.json has no place for"),
         ({"num_hidden_layers": 5}, "the weights lack 17 tensors"),
         ({"hidden_size": "wide"}, "cannot be loaded"),
-        ({"hidden_act": "none"}, "cannot be loaded"),
+        ({"hidden_act": "gelu"}, "cannot be loaded: hidden_act is 'gelu'"),
         ({"layers_block_type": ["mamba"]}, "cannot be loaded"),
         ({"dtype": "zzz"}, "cannot be loaded"),
     ],

@@ -15,7 +15,7 @@ from spellbound.jamba import JambaForCausalLM
 from tests.jamba.models import SHAPES, VOCABULARY, config, ours, relative_error, tokens, twins
 
 every_shape = pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
-SCANS = ["reference", "torch", "cpp"]
+KERNELS = ["reference", "torch", "cpp"]
 
 
 @every_shape
@@ -40,10 +40,10 @@ def test_gradients_equal_transformers(changes: dict[str, Any]) -> None:
         assert (weight.grad - expected[name]).abs().max() / scale < 1e-4, name
 
 
-@pytest.mark.parametrize("scan", SCANS)
-def test_every_scan_gives_the_same_logits(scan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_all_kernels_give_the_same_logits(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, theirs = twins()
-    monkeypatch.setenv("SPELLBOUND_SCAN", scan)
+    monkeypatch.setenv("SPELLBOUND_KERNELS", kernels)
     input_ids = tokens(2, 90)
     with torch.no_grad():
         assert relative_error(mine(input_ids).logits, theirs(input_ids).logits) < 1e-5
@@ -103,9 +103,9 @@ class TestPacking:
         ids = torch.cat([torch.full((1, length), i) for i, length in enumerate(self.lengths)], 1)
         return documents, torch.cat(documents, 1), ids
 
-    @pytest.mark.parametrize("scan", SCANS)
-    def test_logits(self, scan: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SPELLBOUND_SCAN", scan)
+    @pytest.mark.parametrize("kernels", KERNELS)
+    def test_logits(self, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPELLBOUND_KERNELS", kernels)
         model = ours()
         documents, row, ids = self.packed()
         with torch.no_grad():
@@ -315,6 +315,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_input_is_one_clear_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         ours()(**arguments)
+
+
+def test_another_activation_is_refused() -> None:
+    with pytest.raises(ModelError, match="hidden_act is 'gelu'; the kernels know 'silu' alone"):
+        ours(hidden_act="gelu")
 
 
 def test_arguments_it_does_not_have_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Every scan against the reference, in float64: outputs, last state and all gradients."""
+"""Every scan against the reference in float64, gated and not: outputs, last state and all gradients."""
 
 import os
 import subprocess
@@ -16,16 +16,12 @@ from torch import Tensor
 from spellbound.errors import InputError
 from spellbound.jamba.ops import describe, selective_scan
 from spellbound.jamba.ops.chunked import CHUNK, selective_scan_chunked
-from spellbound.jamba.ops.cpp import INSTRUCTION_SETS, load_library, selective_scan_cpp
+from spellbound.jamba.ops.cpp.scan import selective_scan_cpp
 from spellbound.jamba.ops.reference import selective_scan_reference
+from tests.jamba.kernels import AVAILABLE, needs_library, run
 from tests.jamba.models import relative_error
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
-LIBRARY = load_library()
-AVAILABLE = [name for name in INSTRUCTION_SETS if LIBRARY and LIBRARY.spellbound_scan_lanes(name.encode())]
-needs_library = pytest.mark.skipif(
-    LIBRARY is None, reason="no compiled scan; install g++, then: make install"
-)
 COMPILED = [pytest.param(partial(selective_scan_cpp, instruction_set=name), id=name) for name in AVAILABLE]
 every_scan = pytest.mark.parametrize("scan", [pytest.param(selective_scan_chunked, id="torch"), *COMPILED])
 TOLERANCE = 4e-6  # of the largest value: float32 rounding over a few hundred steps
@@ -40,37 +36,22 @@ SHAPES = [
     (1, 70, 130, 3),
     (1, 9, 24, 33),
 ]
-NAMES = ("x", "dt", "A", "B", "C", "skip", "h0")
+NAMES = ("x", "dt", "A", "B", "C", "skip", "gate", "h0")
 
 
 def arguments(batch: int, time: int, channels: int, states: int, seed: int = 0) -> list[Tensor]:
     """Random float64 arguments in the order of NAMES."""
     draw = torch.Generator().manual_seed(seed)
     normal = partial(torch.randn, generator=draw, dtype=torch.float64)
-    dt = torch.nn.functional.softplus(normal(batch, time, channels) - 2)
-    rows = (normal(batch, time, states) for _ in range(2))
+    x, dt, gate = (normal(batch, time, channels) for _ in range(3))
+    B, C = (normal(batch, time, states) for _ in range(2))
     A = -torch.exp(normal(channels, states))
-    x = normal(batch, time, channels)
-    return [x, dt, A, *rows, normal(channels), normal(batch, channels, states)]
-
-
-def run(scan: Scan, inputs: list[Tensor | None], starts: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
-    """Outputs, then the gradient of a fixed weighting of them for every given input."""
-    given_inputs = [None if x is None else x.to(dtype).detach().requires_grad_() for x in inputs]
-    y, h = scan(*given_inputs, starts)
-    weights = torch.Generator().manual_seed(9)
-    loss = sum(
-        (out * torch.randn(out.shape, generator=weights, dtype=torch.float64).to(dtype)).sum()
-        for out in (y, h)
-    )
-    assert isinstance(loss, Tensor)
-    wanted = [x for x in given_inputs if x is not None]
-    return [y.detach(), h.detach(), *torch.autograd.grad(loss, wanted)]
+    return [x, dt - 2, A, B, C, normal(channels), gate, normal(batch, channels, states)]
 
 
 def assert_equal_results(scan: Scan, inputs: list[Tensor | None], starts: Tensor | None) -> None:
-    expected = run(selective_scan_reference, inputs, starts, torch.float64)
-    for actual, exact in zip(run(scan, inputs, starts, torch.float32), expected, strict=True):
+    expected = run(selective_scan_reference, [*inputs, starts], torch.float64)
+    for actual, exact in zip(run(scan, [*inputs, starts], torch.float32), expected, strict=True):
         assert actual.shape == exact.shape
         assert torch.allclose(
             actual.double(), exact, rtol=0, atol=TOLERANCE * max(1.0, float(exact.abs().max()))
@@ -84,7 +65,7 @@ def test_equals_the_reference(scan: Scan, shape: tuple[int, int, int, int]) -> N
 
 
 @every_scan
-@pytest.mark.parametrize("missing", ["skip", "h0"])
+@pytest.mark.parametrize("missing", ["skip", "gate", "h0"])
 def test_each_optional_argument_may_be_none(scan: Scan, missing: str) -> None:
     inputs = [None if name == missing else x for name, x in zip(NAMES, arguments(2, 67, 20, 16), strict=True)]
     assert_equal_results(scan, inputs, None)
@@ -97,10 +78,11 @@ def test_a_document_start_forgets_what_came_before(scan: Scan, place: int) -> No
     starts = torch.zeros(2, 2 * CHUNK + 5, dtype=torch.bool)
     starts[0, place] = True
     assert_equal_results(scan, [*inputs], starts)
-    x, dt, A, B, C, skip, h0 = (tensor.float() for tensor in inputs)
-    y, h = scan(x, dt, A, B, C, skip, h0, starts)
+    x, dt, A, B, C, skip, gate, h0 = (tensor.float() for tensor in inputs)
+    y, h = scan(x, dt, A, B, C, skip, gate, h0, starts)
     after = slice(place, None)
-    alone, h_alone = scan(x[:1, after], dt[:1, after], A, B[:1, after], C[:1, after], skip, None, None)
+    x, dt, B, C, gate = (tensor[:1, after] for tensor in (x, dt, B, C, gate))
+    alone, h_alone = scan(x, dt, A, B, C, skip, gate, None, None)
     assert torch.allclose(y[:1, after], alone, atol=1e-5)
     assert torch.allclose(h[:1], h_alone, atol=1e-5)
 
@@ -114,17 +96,24 @@ def test_strided_inputs(scan: Scan) -> None:
 
 @every_scan
 def test_extreme_steps(scan: Scan) -> None:
-    x, dt, A, B, C, skip, h0 = arguments(1, 130, 16, 16)
-    dt = torch.where(torch.arange(130)[None, :, None] % 3 == 0, 0.0, dt)
+    x, dt, *others = arguments(1, 130, 16, 16)
+    dt = torch.where(torch.arange(130)[None, :, None] % 3 == 0, -200.0, dt)  # a step of e**-200, in float32 0
     dt = torch.where(torch.arange(130)[None, :, None] % 7 == 0, 300.0, dt)  # exp(300 A) underflows
-    dt = torch.where(torch.arange(130)[None, :, None] % 11 == 0, 1e-30, dt)
-    assert_equal_results(scan, [x, dt, A, B, C, skip, h0], None)
+    dt = torch.where(torch.arange(130)[None, :, None] % 11 == 0, -69.0, dt)  # a step of 1e-30
+    assert_equal_results(scan, [x, dt, *others], None)
+
+
+@every_scan
+def test_extreme_gates(scan: Scan) -> None:
+    inputs = arguments(1, 130, 16, 16)
+    inputs[6] = inputs[6] * 200
+    assert_equal_results(scan, [*inputs], None)
 
 
 @every_scan
 def test_a_step_of_zero_keeps_the_state_to_the_bit(scan: Scan) -> None:
-    x, _, A, B, C, skip, h0 = (tensor.float() for tensor in arguments(1, 500, 16, 16))
-    _, h = scan(x, torch.zeros_like(x), A, B, C, skip, h0, None)
+    x, _, A, B, C, skip, gate, h0 = (tensor.float() for tensor in arguments(1, 500, 16, 16))
+    _, h = scan(x, torch.full_like(x, -1e4), A, B, C, skip, gate, h0, None)
     assert torch.equal(h, h0)
 
 
@@ -151,7 +140,7 @@ def test_one_thread_and_many_give_equal_bytes() -> None:
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            results.append(run(selective_scan_cpp, inputs, None, torch.float32))
+            results.append(run(selective_scan_cpp, [*inputs, None], torch.float32))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -178,31 +167,37 @@ def test_memory_of_the_torch_path_is_bounded() -> None:
             return result
 
     batch, time, channels, states = 1, 20 * CHUNK, 64, 16
-    x, dt, A, B, C, skip, h0 = arguments(batch, time, channels, states)
     with Watch(), torch.no_grad():  # type: ignore[no-untyped-call]
-        selective_scan_chunked(x, dt, A, B, C, skip, h0, None)
+        selective_scan_chunked(*arguments(batch, time, channels, states), None)  # type: ignore[call-arg]
     assert largest <= max(batch * time * channels, batch * CHUNK * channels * states)
 
 
-def test_half_precision_is_computed_in_float32() -> None:
-    inputs = [x.to(torch.bfloat16) for x in arguments(2, 40, 16, 16)]
-    x, dt, A, B, C, skip, h0 = inputs
-    y, h = selective_scan(x, dt, A, B, C, skip, h0_BDN=h0)
-    reference: Scan = selective_scan_reference
-    exact, h_exact = reference(*(z.double() for z in inputs), None)
-    assert (y.dtype, h.dtype) == (torch.bfloat16, torch.float32)
-    assert relative_error(h.double(), h_exact) < 1e-6
-    assert relative_error(y.double(), exact) < 2**-8
+@every_scan
+def test_half_precision_is_computed_in_float32(scan: Scan) -> None:
+    inputs = [tensor.to(torch.bfloat16).double() for tensor in arguments(2, 70, 20, 16)]
+    starts = torch.zeros(2, 70, dtype=torch.bool)
+    starts[1, 40] = True
+    exact = run(selective_scan_reference, [*inputs, starts], torch.float64)
+    halves = [tensor.to(torch.bfloat16) for tensor in inputs]
+    if scan is selective_scan_chunked:
+        y, h = selective_scan(*halves[:6], gate_BTD=halves[6], h0_BDN=halves[7], starts_BT=starts)
+        actual, exact = [y, h], exact[:2]
+    else:
+        actual = run(scan, [*halves, starts], torch.bfloat16)
+    assert (actual[0].dtype, actual[1].dtype) == (torch.bfloat16, torch.float32)
+    assert relative_error(actual[1].double(), exact[1]) < 2e-6
+    for half, whole in zip(actual, exact, strict=True):
+        assert relative_error(half.double(), whole) < 2**-7
 
 
 @pytest.mark.parametrize("forced", ["reference", "torch", pytest.param("cpp", marks=needs_library)])
 def test_the_environment_forces_one(forced: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPELLBOUND_SCAN", forced)
+    monkeypatch.setenv("SPELLBOUND_KERNELS", forced)
     report = describe()
-    assert (report.name, report.reason) == (forced, f"SPELLBOUND_SCAN={forced}")
-    x, dt, A, B, C, skip, h0 = (z.float() for z in arguments(1, 20, 8, 16))
-    y, _ = selective_scan(x, dt, A, B, C, skip, h0_BDN=h0)
-    exact, _ = selective_scan_reference(x, dt, A, B, C, skip, h0, None)
+    assert (report.name, report.reason) == (forced, f"SPELLBOUND_KERNELS={forced}")
+    x, dt, A, B, C, skip, gate, h0 = (z.float() for z in arguments(1, 20, 8, 16))
+    y, _ = selective_scan(x, dt, A, B, C, skip, gate_BTD=gate, h0_BDN=h0)
+    exact, _ = selective_scan_reference(x, dt, A, B, C, skip, gate, h0, None)
     assert torch.allclose(y, exact, atol=1e-5)
 
 
@@ -213,9 +208,10 @@ MISFITS: dict[str, tuple[int, Tensor]] = {
     "B": (3, torch.zeros(1, 5, 4)),
     "C": (4, torch.zeros(2, 4, 4)),
     "skip": (5, torch.zeros(1)),
-    "h0": (6, torch.zeros(1, 3, 4)),
-    "starts": (7, torch.zeros(1, 5, dtype=torch.bool)),
-    "starts of another dtype": (7, torch.zeros(2, 5, dtype=torch.int64)),
+    "gate": (6, torch.zeros(2, 5, 4)),
+    "h0": (7, torch.zeros(1, 3, 4)),
+    "starts": (8, torch.zeros(1, 5, dtype=torch.bool)),
+    "starts of another dtype": (8, torch.zeros(2, 5, dtype=torch.int64)),
     "device": (2, torch.zeros(3, 4, device="meta")),
     "no steps": (0, torch.zeros(2, 0, 3)),
 }
@@ -225,9 +221,9 @@ MISFITS: dict[str, tuple[int, Tensor]] = {
 def test_what_does_not_fit_is_refused_before_raw_memory_is_read(place: int, tensor: Tensor) -> None:
     inputs = [*(x.float() for x in arguments(2, 5, 3, 4)), torch.zeros(2, 5, dtype=torch.bool)]
     inputs[place] = tensor
-    *first, h0, starts = inputs
+    *first, gate, h0, starts = inputs
     with pytest.raises(InputError, match=r"x_BTD|starts_BT is torch.int64"):
-        selective_scan(*first, h0_BDN=h0, starts_BT=starts)
+        selective_scan(*first, gate_BTD=gate, h0_BDN=h0, starts_BT=starts)
 
 
 @needs_library
@@ -249,22 +245,36 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
 
 @pytest.mark.parametrize("scan", COMPILED)
 def test_the_decay_is_exact_over_its_whole_range(scan: Scan) -> None:
-    dt = torch.linspace(0, 100, 4096 * 8).view(1, 1, -1)
+    dt = torch.linspace(-20, 100, 4096 * 8).view(1, 1, -1)
     rates = -torch.tensor([1e-6, 0.01, 0.3, 1.0, 3.0]).expand(dt.shape[-1], 5)
     zeros, ones = torch.zeros(1, 1, 5), torch.ones(1, dt.shape[-1], 5)
-    _, h = scan(torch.zeros_like(dt), dt, rates, zeros, zeros, None, ones, None)
-    exact = torch.exp(dt[0, 0, :, None].double() * rates.double())
+    _, h = scan(torch.zeros_like(dt), dt, rates, zeros, zeros, None, None, ones, None)
+    exact = torch.exp(torch.nn.functional.softplus(dt[0, 0, :, None].double()) * rates.double())
     assert float((h[0].double() - exact).abs().max()) < 2**-22
+
+
+@pytest.mark.parametrize("scan", COMPILED)
+def test_softplus_is_right_relatively_down_to_the_smallest_step(scan: Scan) -> None:
+    dt = torch.linspace(-80, 30, 1 << 16).view(1, 1, -1)
+    channels = dt.shape[-1]
+    no_decay, one = torch.zeros(channels, 1), torch.ones(1, 1, 1)
+    _, h = scan(torch.ones_like(dt), dt, no_decay, one, one, None, None, None, None)
+    exact = torch.nn.functional.softplus(dt.double()).view(-1)
+    # exp(x) cannot be better than x log2(e) is rounded: an error of |x| in the last place.
+    error = (h.view(-1).double() / exact - 1).abs() / (1 + dt.view(-1).abs())
+    assert float(error.max()) < 2**-22
 
 
 @every_scan
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("place", range(8))
 def test_what_is_not_finite_is_never_hidden(scan: Scan, value: float, place: int) -> None:
     inputs = [tensor.float() for tensor in arguments(1, 6, 5, 16)]
     inputs[place].view(-1)[0] = value
     if (place, value) in ((1, float("-inf")), (2, float("-inf"))):
-        return  # a decay of 0 or of infinity at the first step: no such step size, and a finite one
+        return  # a step or a decay of 0: finite results are right
+    if (place, value) == (6, float("-inf")):
+        return  # silu(-inf) is 0 to some, not a number to others
     y, h = scan(*inputs, None)
     assert not torch.isfinite(torch.cat([y.flatten(), h.flatten()])).all()
 
@@ -272,16 +282,18 @@ def test_what_is_not_finite_is_never_hidden(scan: Scan, value: float, place: int
 @every_scan
 def test_several_python_threads_at_once(scan: Scan) -> None:
     inputs = [tensor.float() for tensor in arguments(2, 130, 33, 16)]
-    expected = run(scan, [*inputs], None, torch.float32)
+    expected = run(scan, [*inputs, None], torch.float32)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: run(scan, [*inputs], None, torch.float32), range(12)))
+        results = list(pool.map(lambda _: run(scan, [*inputs, None], torch.float32), range(12)))
     for result in results:
         assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPELLBOUND_SCAN", "fast")
-    with pytest.raises(InputError, match="SPELLBOUND_SCAN is 'fast'; set it to one of reference, torch, cpp"):
+    monkeypatch.setenv("SPELLBOUND_KERNELS", "fast")
+    with pytest.raises(
+        InputError, match="SPELLBOUND_KERNELS is 'fast'; set it to one of reference, torch, cpp, triton"
+    ):
         describe()
 
 
@@ -292,13 +304,13 @@ def test_without_a_library_torch_is_used_and_cpp_refused() -> None:
         "from spellbound.jamba.ops import describe\n"
         "print(describe().name, '|', describe().reason)"
     )
-    environment = {key: value for key, value in os.environ.items() if key != "SPELLBOUND_SCAN"}
+    environment = {key: value for key, value in os.environ.items() if key != "SPELLBOUND_KERNELS"}
     plain = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert plain.stdout.startswith("torch | no compiled library")
-    environment["SPELLBOUND_SCAN"] = "cpp"
+    environment["SPELLBOUND_KERNELS"] = "cpp"
     forced = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
-    assert "EnvironmentFault: SPELLBOUND_SCAN=cpp, but the C++ scan was not built" in forced.stderr
+    assert "EnvironmentFault: SPELLBOUND_KERNELS=cpp, but the C++ kernels were not built" in forced.stderr

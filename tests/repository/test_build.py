@@ -1,4 +1,4 @@
-"""The package's build: the scan kernel with a compiler, without one, and in a source distribution."""
+"""The package's build: the CPU kernels with a compiler, without one, and in a source distribution."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = Path("spellbound/jamba/ops") / f"_scan{sysconfig.get_config_var('EXT_SUFFIX')}"
+LIBRARY = Path("spellbound/jamba/ops") / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
 NO_COMPILER = {"CC": "/nowhere/cc", "CXX": "/nowhere/c++"}
 
 
@@ -21,7 +21,7 @@ def checkout(tmp_path: Path) -> Path:
     """Make a copy of what a build reads, so that no test writes into the repository."""
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    built = shutil.ignore_patterns("_scan.*", "*.egg-info", "__pycache__")
+    built = shutil.ignore_patterns("_kernels.*", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=built)
     return tmp_path
 
@@ -45,14 +45,14 @@ def test_with_a_compiler_there_is_a_c_library(checkout: Path) -> None:
         pytest.skip("no C++ compiler: apt-get install g++")
     build(checkout, "build_ext", "--inplace")
     library = ctypes.CDLL(str(checkout / "src" / LIBRARY))
-    assert library.spellbound_scan_lanes(b"portable") > 0
+    assert library.spellbound_lanes(b"portable") > 0
 
 
 def test_without_one_the_build_succeeds_says_so_and_leaves_no_old_library(checkout: Path) -> None:
     old = checkout / "src" / LIBRARY
     old.write_bytes(b"built from an older source")
     output = build(checkout, "build_ext", "--inplace", **NO_COMPILER)
-    assert 'building extension "spellbound.jamba.ops._scan" failed' in output
+    assert 'building extension "spellbound.jamba.ops._kernels" failed' in output
     assert not old.exists()
 
 

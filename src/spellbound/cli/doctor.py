@@ -118,18 +118,25 @@ def check_accelerator() -> Iterator[Finding]:
     yield Finding(subject="accelerator", detail=", ".join(names) or "none: the model runs on the processor")
 
 
-def check_scan() -> Iterator[Finding]:
-    """Say which scan kernel is active and why; one that was forced and is absent raises."""
+def check_kernels() -> Iterator[Finding]:
+    """Say which kernels are active and why; ones that were forced and are absent raise."""
     from spellbound.jamba.ops import describe
 
     report = describe()
     fast = report.name == "cpp"
     detail = (
-        f"{report.name} ({report.detail}): {report.reason if fast else 'slower than the compiled kernel'}"
+        f"{report.name} ({report.detail}): {report.reason if fast else 'slower than the compiled kernels'}"
     )
-    forced = "unset SPELLBOUND_SCAN" if os.environ.get("SPELLBOUND_SCAN") else report.reason
+    forced = "unset SPELLBOUND_KERNELS" if os.environ.get("SPELLBOUND_KERNELS") else report.reason
     remedy = "" if fast else forced
-    yield Finding(subject="scan kernel", status="ok" if fast else "warn", detail=detail, remedy=remedy)
+    yield Finding(subject="kernels", status="ok" if fast else "warn", detail=detail, remedy=remedy)
+
+
+def check_bf16() -> Iterator[Finding]:
+    """Say how bfloat16 weights are multiplied on the processor."""
+    from spellbound.jamba.linear import describe_bf16
+
+    yield Finding(subject="bf16 weights", detail=describe_bf16().detail)
 
 
 def check_model() -> Iterator[Finding]:
@@ -178,7 +185,8 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "extras": check_extras,
     "processor": check_processor,
     "accelerator": check_accelerator,
-    "scan kernel": check_scan,
+    "kernels": check_kernels,
+    "bf16 weights": check_bf16,
     "model": check_model,
     "memory": check_memory,
 }

@@ -4,27 +4,29 @@ few.
 X tokens (batch x time), H hidden, F inner, E experts, K experts per token.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers import JambaConfig
-from transformers.activations import ACT2FN
+
+from spellbound.jamba.linear import Linear, linear
+from spellbound.jamba.ops import swiglu
 
 
 class GatedMLP(nn.Module):
-    """``down(act(gate(x)) * up(x))`` (SwiGLU, arXiv:2002.05202)."""
+    """``down(silu(gate(x)) * up(x))`` (SwiGLU, arXiv:2002.05202)."""
 
     def __init__(self, config: JambaConfig) -> None:
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(hidden, inner, bias=False)
-        self.up_proj = nn.Linear(hidden, inner, bias=False)
-        self.down_proj = nn.Linear(inner, hidden, bias=False)
-        self.act_fn = ACT2FN[config.hidden_act]
+        self.gate_proj = Linear(hidden, inner, bias=False)
+        self.up_proj = Linear(hidden, inner, bias=False)
+        self.down_proj = Linear(inner, hidden, bias=False)
 
     def forward(self, x_BTH: Tensor) -> Tensor:
         """Return (B, T, H)."""
-        return self.down_proj(self.act_fn(self.gate_proj(x_BTH)) * self.up_proj(x_BTH))
+        return self.down_proj(swiglu(self.gate_proj(x_BTH), self.up_proj(x_BTH)))
 
 
 class Router(nn.Module):
@@ -51,25 +53,39 @@ class Experts(nn.Module):
         experts, hidden, inner = config.num_experts, config.hidden_size, config.intermediate_size
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
-        self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, x_XH: Tensor, weights_XK: Tensor, experts_XK: Tensor) -> Tensor:
         """Sum the chosen experts' outputs for each token: tokens sorted by expert, two products an expert."""
-        tokens, top_k = experts_XK.shape
         order = experts_XK.flatten().argsort(stable=True)
         counts = experts_XK.flatten().bincount(minlength=len(self.down_proj)).tolist()
-        outputs = [
-            self._expert(index, part)
-            for index, part in enumerate(x_XH[order // top_k].split(counts))
-            if len(part)
-        ]
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        chosen_XKH = torch.cat(outputs)[back].view(tokens, top_k, -1)
-        return (chosen_XKH * weights_XK[..., None]).sum(1)
+        sorted_XH = _Gather.apply(x_XH, order, back, experts_XK.shape[1])  # type: ignore[no-untyped-call]
+        # unbind, for the gradient of an index would be as large as all experts together, once for each of them.
+        experts = zip(
+            sorted_XH.split(counts), self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True
+        )
+        outputs = [linear(swiglu(linear(part, up)), down) for part, up, down in experts if len(part)]
+        chosen_XH = _Gather.apply(torch.cat(outputs), back, order, 1)  # type: ignore[no-untyped-call]
+        return (weights_XK[:, None] @ chosen_XH.view(*experts_XK.shape, -1)).squeeze(1)
 
-    def _expert(self, index: int, x_XH: Tensor) -> Tensor:
-        gate_XF, up_XF = linear(x_XH, self.gate_up_proj[index]).chunk(2, -1)
-        return linear(self.act_fn(gate_XF) * up_XF, self.down_proj[index])
+
+class _Gather(torch.autograd.Function):
+    """Rows of x, each ``copies`` times over, in another order. ``back`` undoes ``order``, which spares the
+    backward pass adding into rows one by one, in whatever order threads come."""
+
+    @staticmethod
+    def forward(ctx: Any, x_XH: Tensor, order: Tensor, back: Tensor, copies: int) -> Tensor:
+        ctx.save_for_backward(back)
+        ctx.copies = copies
+        return x_XH[order // copies if copies > 1 else order]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (back,) = ctx.saved_tensors
+        restored = gradient[back]
+        if ctx.copies > 1:
+            restored = restored.view(-1, ctx.copies, restored.shape[1]).sum(1)
+        return restored, None, None, None
 
 
 class SparseMoE(nn.Module):

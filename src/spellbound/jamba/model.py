@@ -21,14 +21,21 @@ from spellbound.errors import ModelError
 from spellbound.jamba.attention import Attention
 from spellbound.jamba.documents import Documents
 from spellbound.jamba.feed_forward import Experts, GatedMLP, Router, SparseMoE
+from spellbound.jamba.linear import Linear, leave_to_quantisers
 from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.norm import RMSNorm
-from spellbound.jamba.state import AttentionState, JambaState, LayerState, MambaState
+from spellbound.jamba.state import JambaState, LayerState
+from spellbound.jamba.step import one_token
 
 _STEP_SIZES = (
     1e-3,
     1e-1,
 )  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
+# Tokens of a row that go through all layers at once where no gradient is wanted: enough that reading the
+# weights is not the work, few enough that the activations stay small.
+_CHUNK_ON_CPU = 1024
+_CHUNK_ELSEWHERE = 8192
+_ACTIVATIONS = ("silu", "swish")  # two names of one function
 _INDEX_DTYPES = (torch.int64, torch.int32)
 _FINGERPRINT_SAMPLES = 64  # numbers of each parameter that enter the fingerprint
 
@@ -59,10 +66,17 @@ class JambaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[misc]
         """The layer's one mixer, whichever kind it is."""
         return self.self_attn if hasattr(self, "self_attn") else self.mamba
 
-    def forward(self, x_BTH: Tensor, state: LayerState | None, documents: Documents | None) -> Tensor:
-        """Return (B, T, H)."""
+    def forward(
+        self, x_BTH: Tensor, state: LayerState | None, documents: Documents | None, keep: int | None = None
+    ) -> Tensor:
+        """Return (B, T, H), or its last ``keep`` positions, which spares the others the feed-forward."""
+        fused_BTH = one_token(self, x_BTH, state) if keep != 0 and documents is None else None
+        if fused_BTH is not None:
+            return fused_BTH
         x_BTH = x_BTH + self.mixer(self.input_layernorm(x_BTH), state, documents)
-        return x_BTH + self.feed_forward(self.pre_ff_layernorm(x_BTH))
+        if keep is not None:
+            x_BTH = x_BTH[:, x_BTH.shape[1] - keep :]
+        return x_BTH if keep == 0 else x_BTH + self.feed_forward(self.pre_ff_layernorm(x_BTH))
 
 
 class JambaPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
@@ -109,6 +123,11 @@ class JambaModel(JambaPreTrainedModel):
 
     def __init__(self, config: JambaConfig) -> None:
         super().__init__(config)
+        if config.hidden_act not in _ACTIVATIONS:
+            raise ModelError(
+                f"hidden_act is {config.hidden_act!r}; the kernels know 'silu' alone, "
+                "which every published Jamba has"
+            )
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(
             JambaDecoderLayer(config, index) for index in range(config.num_hidden_layers)
@@ -117,14 +136,56 @@ class JambaModel(JambaPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def forward(self, input_ids: Tensor, state: JambaState | None, documents: Documents | None) -> Tensor:
-        """Return the hidden states (B, T, H); ``state`` is advanced once every layer has succeeded."""
-        x_BTH = self.embed_tokens(input_ids)
+    def forward(
+        self, input_ids: Tensor, state: JambaState | None, documents: Documents | None, last: int = 0
+    ) -> Tensor:
+        """Return the hidden states (B, T, H), of the ``last`` positions alone unless that is 0.
+
+        ``state`` is advanced once every layer has read every token. Where no gradient is wanted a long row is
+        read in chunks, so that memory is that of a chunk, and of keys and values.
+        """
+        time = input_ids.shape[1]
+        first_wanted = time - min(last or time, time)
+        chunk = time if documents is not None else self._chunk(input_ids)
+        layers = None if state is None else state.fork(time)
+        if layers is None and chunk < time:
+            layers = self.new_layer_states(len(input_ids), self.dtype, room=time)
+        parts = []
+        for begin in range(0, time, chunk):
+            end = min(begin + chunk, time)
+            keep = max(0, end - max(begin, first_wanted))
+            x_BTH = self._read(input_ids[:, begin:end], layers, documents, keep)
+            if keep:
+                parts.append(self.final_layernorm(x_BTH))
+        if state is not None and layers is not None:
+            state.adopt(layers, state.length + time)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def new_layer_states(self, batch_size: int, dtype: torch.dtype, room: int = 0) -> list[LayerState]:
+        """Return each layer's state before the first token, with room for so many tokens."""
+        return [
+            cast(JambaDecoderLayer, layer).mixer.new_state(batch_size, dtype).fork(room)
+            for layer in self.layers
+        ]
+
+    def _chunk(self, input_ids: Tensor) -> int:
+        """Return how many tokens of each row to read at once: all of them, or about the same number in each
+        chunk, so that no chunk is a mere remnant."""
+        time = input_ids.shape[1]
+        if torch.is_grad_enabled():
+            return time
+        largest = _CHUNK_ON_CPU if input_ids.device.type == "cpu" else _CHUNK_ELSEWHERE
+        return math.ceil(time / math.ceil(time / largest))
+
+    def _read(
+        self, ids_BT: Tensor, states: list[LayerState] | None, documents: Documents | None, keep: int
+    ) -> Tensor:
+        """Take tokens through all layers; of the last one's output the last ``keep`` positions."""
+        x_BTH = self.embed_tokens(ids_BT)
         for index, layer in enumerate(self.layers):
-            x_BTH = layer(x_BTH, None if state is None else state.layers[index], documents)
-        if state is not None:
-            state.advance(input_ids.shape[1])
-        return self.final_layernorm(x_BTH)
+            last = index == len(self.layers) - 1
+            x_BTH = layer(x_BTH, None if states is None else states[index], documents, keep if last else None)
+        return x_BTH
 
 
 class JambaForCausalLM(JambaPreTrainedModel):
@@ -136,7 +197,9 @@ class JambaForCausalLM(JambaPreTrainedModel):
     def __init__(self, config: JambaConfig) -> None:
         super().__init__(config)
         self.model = JambaModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        if getattr(config, "quantization_config", None) is not None:
+            leave_to_quantisers(self)
         self.post_init()
 
     def forward(
@@ -172,8 +235,8 @@ class JambaForCausalLM(JambaPreTrainedModel):
         self._check_labels(input_ids, labels)
         if logits_to_keep < 0:
             raise ModelError(f"logits_to_keep is {logits_to_keep}; give how many at the end, or 0 for all")
-        hidden_BTH = self.model(input_ids, state, Documents.of(document_ids, input_ids))
-        logits_BTV = self.lm_head(hidden_BTH[:, -logits_to_keep:] if labels is None else hidden_BTH)
+        wanted = logits_to_keep if labels is None else 0
+        logits_BTV = self.lm_head(self.model(input_ids, state, Documents.of(document_ids, input_ids), wanted))
         if labels is None:
             return JambaOutput(logits=logits_BTV)
         loss = _next_token_loss(logits_BTV, labels, document_ids)
@@ -192,10 +255,7 @@ class JambaForCausalLM(JambaPreTrainedModel):
             )
         if batch_size < 1:
             raise ModelError(f"batch_size is {batch_size}; a state has at least one row")
-        layers: list[MambaState | AttentionState] = [
-            cast(JambaDecoderLayer, layer).mixer.new_state(batch_size, dtype) for layer in self.model.layers
-        ]
-        return JambaState(self, layers, batch_size)
+        return JambaState(self, self.model.new_layer_states(batch_size, dtype), batch_size)
 
     def fingerprint(self) -> str:
         """Hash of config, a sample of every weight, and which adapters are on: tells models apart."""

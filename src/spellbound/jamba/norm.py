@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from spellbound.jamba.ops import rms_norm
+
 
 class RMSNorm(nn.Module):
     """Scale the last dimension to unit root mean square, in float32, then by a learned weight."""
@@ -14,6 +16,4 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised ``x``, same shape and dtype."""
-        wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)

@@ -1,6 +1,7 @@
 """What a Jamba remembers of the tokens it has read: convolution windows, SSM states, keys and values.
 
-B batch, T time, D channels, N states, K convolution window, G key/value heads, P head size.
+B batch, T time, S keys so far, D channels, N states, K convolution window, G key/value heads, P head
+size.
 """
 
 import os
@@ -28,50 +29,61 @@ class MambaState:
 
     def __init__(self, conv_BKD: Tensor, ssm_BDN: Tensor) -> None:
         self.conv_BKD, self.ssm_BDN = conv_BKD, ssm_BDN
-        self._next = (conv_BKD, ssm_BDN)
+
+    def fork(self, room: int) -> "MambaState":
+        """Return a state that goes on from here while this one stays; no tensor is copied."""
+        return MambaState(self.conv_BKD, self.ssm_BDN)
 
     def stage(self, conv_BKD: Tensor, ssm_BDN: Tensor) -> None:
-        """Keep what the state will be once the whole forward has succeeded."""
-        self._next = (conv_BKD.detach(), ssm_BDN.detach())
+        """Take the tensors after the tokens just read. The old ones may belong to the state this was forked
+        from, so they are never written to."""
+        self.conv_BKD, self.ssm_BDN = conv_BKD.detach(), ssm_BDN.detach()
 
-    def commit(self, length: int) -> None:
-        """Become what was staged."""
-        self.conv_BKD, self.ssm_BDN = self._next
-
-    def tensors(self, length: int) -> dict[str, Tensor]:
-        """Name the tensors that make up the state."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Name the tensors that make up the state, as the constructor takes them."""
         return {"conv": self.conv_BKD, "ssm": self.ssm_BDN}
-
-    def restore(self, tensors: dict[str, Tensor], length: int) -> None:
-        """Take over tensors named as :meth:`tensors` names them."""
-        self.conv_BKD, self.ssm_BDN = tensors["conv"], tensors["ssm"]
 
 
 class AttentionState:
     """Keys and values of one attention layer, in buffers that grow ahead of need."""
 
-    def __init__(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> None:
-        self._keys, self._values = keys_BGTP, values_BGTP
-        self._length = keys_BGTP.shape[2]
+    def __init__(self, keys_BGSP: Tensor, values_BGSP: Tensor) -> None:
+        self._buffers = (keys_BGSP, values_BGSP)
+        self._length = keys_BGSP.shape[2]
+
+    def fork(self, room: int) -> "AttentionState":
+        """Return a state that goes on from here, with room for so many tokens, while this one stays.
+
+        Both share the buffers: what the fork writes lies beyond this one's length.
+        """
+        self.reserve(room)
+        other = AttentionState(*self._buffers)
+        other._length = self._length
+        return other
+
+    def reserve(self, room: int) -> None:
+        """Make room for so many more tokens."""
+        needed, capacity = self._length + room, self._buffers[0].shape[2]
+        if needed > capacity:
+            size = max(needed, _FIRST_CAPACITY, capacity * 3 // 2)
+            # One assignment: an interrupt leaves both buffers or neither.
+            self._buffers = (self._grown(self._buffers[0], size), self._grown(self._buffers[1], size))
 
     def append(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> tuple[Tensor, Tensor]:
-        """Write behind what is there and return all keys and values; kept only once :meth:`commit` is
-        called."""
-        end = self._length + keys_BGTP.shape[2]
-        if end > self._keys.shape[2]:
-            capacity = max(end, _FIRST_CAPACITY, self._keys.shape[2] * 3 // 2)
-            self._keys, self._values = (
-                self._grown(buffer, capacity) for buffer in (self._keys, self._values)
-            )
-        self._keys[:, :, self._length : end] = keys_BGTP.detach()
-        self._values[:, :, self._length : end] = values_BGTP.detach()
+        """Write behind what is there and return all keys and values."""
+        self.reserve(keys_BGTP.shape[2])
+        begin, end = self._length, self._length + keys_BGTP.shape[2]
+        keys, values = (buffer[:, :, :end] for buffer in self._buffers)
+        keys[:, :, begin:] = keys_BGTP.detach()
+        values[:, :, begin:] = values_BGTP.detach()
+        self._length = end
         if keys_BGTP.requires_grad or values_BGTP.requires_grad:
             # The buffers hold no gradient, and the next forward writes into them before this one's backward.
             return (
-                torch.cat([self._keys[:, :, : self._length].to(keys_BGTP.dtype), keys_BGTP], 2),
-                torch.cat([self._values[:, :, : self._length].to(values_BGTP.dtype), values_BGTP], 2),
+                torch.cat([keys[:, :, :begin].to(keys_BGTP.dtype), keys_BGTP], 2),
+                torch.cat([values[:, :, :begin].to(values_BGTP.dtype), values_BGTP], 2),
             )
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return keys, values
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
         batch, heads, _, size = buffer.shape
@@ -79,17 +91,10 @@ class AttentionState:
         grown[:, :, : self._length] = buffer[:, :, : self._length]
         return grown
 
-    def commit(self, length: int) -> None:
-        """Count what was appended as read."""
-        self._length = length
-
-    def tensors(self, length: int) -> dict[str, Tensor]:
-        """Name the tensors that make up the state."""
-        return {"keys": self._keys[:, :, :length], "values": self._values[:, :, :length]}
-
-    def restore(self, tensors: dict[str, Tensor], length: int) -> None:
-        """Take over tensors named as :meth:`tensors` names them."""
-        self._keys, self._values, self._length = tensors["keys"], tensors["values"], length
+    def tensors(self) -> dict[str, Tensor]:
+        """Name the tensors that make up the state, as the constructor takes them."""
+        keys, values = (buffer[:, :, : self._length] for buffer in self._buffers)
+        return {"keys": keys, "values": values}
 
 
 LayerState = MambaState | AttentionState
@@ -99,18 +104,21 @@ class JambaState:
     """Everything needed to go on reading where a forward stopped; made by ``model.new_state``, advanced in
     place.
 
-    A forward that fails (or is interrupted) leaves the state as it was. Copies, files and splits are exact.
+    A forward that fails (or is interrupted) leaves the state as it was: it reads into a fork, which the state
+    becomes at the end. Copies, files and splits are exact.
     """
 
     def __init__(self, model: "JambaForCausalLM", layers: list[LayerState], batch_size: int) -> None:
         self._model, self.layers, self.batch_size = model, layers, batch_size
         self.length = 0
 
-    def advance(self, tokens: int) -> None:
-        """Commit what a forward over ``tokens`` more tokens staged in every layer."""
-        self.length += tokens
-        for layer in self.layers:
-            layer.commit(self.length)
+    def fork(self, room: int) -> list[LayerState]:
+        """Return layers that can read so many more tokens while this state stays as it is."""
+        return [layer.fork(room) for layer in self.layers]
+
+    def adopt(self, layers: list[LayerState], length: int) -> None:
+        """Become these layers, which have read ``length`` tokens."""
+        self.__dict__.update(layers=layers, length=length)  # one step: an interrupt finds both or neither
 
     def prepare(self, model: "JambaForCausalLM", batch_size: int) -> None:
         """Refuse another model's forward or batch; leave inference mode where the forward has left it."""
@@ -124,10 +132,10 @@ class JambaState:
                 f"use model.new_state({batch_size})"
             )
         if not torch.is_inference_mode_enabled():
-            for layer in self.layers:
-                tensors = layer.tensors(self.length)
-                if any(tensor.is_inference() for tensor in tensors.values()):
-                    layer.restore({name: tensor.clone() for name, tensor in tensors.items()}, self.length)
+            self.layers = [
+                _copy(layer) if any(tensor.is_inference() for tensor in layer.tensors().values()) else layer
+                for layer in self.layers
+            ]
 
     def __deepcopy__(self, memo: object) -> Self:
         """Copy as :meth:`clone` does: the tensors, not the model."""
@@ -135,7 +143,7 @@ class JambaState:
 
     def clone(self) -> Self:
         """Return an independent copy, its buffers cut to what is used."""
-        other = type(self)(self._model, [_copy(layer, self.length) for layer in self.layers], self.batch_size)
+        other = type(self)(self._model, [_copy(layer) for layer in self.layers], self.batch_size)
         other.length = self.length
         return other
 
@@ -173,15 +181,14 @@ class JambaState:
             with safe_open(path, framework="pt") as saved:
                 self._check(saved.metadata() or {}, path)
                 length = int(saved.metadata()["length"])
-                restored = [
-                    {name: saved.get_tensor(f"{index}.{name}").to(old) for name, old in mine.items()}
-                    for index, mine in enumerate(layer.tensors(self.length) for layer in self.layers)
+                layers = [
+                    type(layer)(*(saved.get_tensor(f"{index}.{name}").to(old) for name, old in mine.items()))
+                    for index, layer in enumerate(self.layers)
+                    for mine in (layer.tensors(),)
                 ]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StateError(f"{path}: no readable state ({error}); read the prompt again instead") from error
-        for layer, tensors in zip(self.layers, restored, strict=True):
-            layer.restore(tensors, length)
-        self.length = length
+        self.adopt(layers, length)
         return self
 
     def _check(self, metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
@@ -195,7 +202,7 @@ class JambaState:
 
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for index, layer in enumerate(self.layers):
-            for name, tensor in layer.tensors(self.length).items():
+            for name, tensor in layer.tensors().items():
                 yield f"{index}.{name}", tensor
 
 
@@ -205,7 +212,7 @@ def _umask() -> int:
     return mask
 
 
-def _copy(layer: LayerState, length: int) -> LayerState:
+def _copy(layer: LayerState) -> LayerState:
     return type(layer)(
-        *(tensor.clone(memory_format=torch.contiguous_format) for tensor in layer.tensors(length).values())
+        *(tensor.clone(memory_format=torch.contiguous_format) for tensor in layer.tensors().values())
     )

@@ -1,5 +1,13 @@
-"""Operations the model is made of: the selective scan, in three implementations behind one call."""
+"""Operations the model is made of, each behind one call: a plain twin, C++ for CPUs, Triton for GPUs."""
 
-from spellbound.jamba.ops.dispatch import KernelReport, describe, selective_scan
+from spellbound.jamba.ops.dispatch import (
+    KernelReport,
+    causal_conv,
+    describe,
+    kind_for,
+    rms_norm,
+    selective_scan,
+    swiglu,
+)
 
-__all__ = ["KernelReport", "describe", "selective_scan"]
+__all__ = ["KernelReport", "causal_conv", "describe", "kind_for", "rms_norm", "selective_scan", "swiglu"]

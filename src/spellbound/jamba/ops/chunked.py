@@ -12,7 +12,10 @@ B batch, T time, D channels, N states, L positions of one chunk.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint
+
+from spellbound.jamba.ops.reference import skip_and_gate
 
 CHUNK = 64  # positions; doubling costs log2(CHUNK) passes over B D N CHUNK numbers
 
@@ -24,11 +27,13 @@ def selective_scan_chunked(
     B_BTN: Tensor,
     C_BTN: Tensor,
     skip_D: Tensor | None,
+    gate_BTD: Tensor | None,
     h0_BDN: Tensor | None,
     starts_BT: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Same result as :func:`~spellbound.jamba.ops.reference.selective_scan_reference`, up to rounding."""
     batch, time, channels = x_BTD.shape
+    dt_BTD = softplus(dt_BTD)
     h_BDN = x_BTD.new_zeros(batch, channels, A_DN.shape[1]) if h0_BDN is None else h0_BDN
     outputs = []
     for begin in range(0, time, CHUNK):
@@ -40,8 +45,7 @@ def selective_scan_chunked(
         else:
             y_BLD, h_BDN = _scan_chunk(*inputs)
         outputs.append(y_BLD)
-    y_BTD = torch.cat(outputs, 1)
-    return (y_BTD if skip_D is None else y_BTD + skip_D * x_BTD), h_BDN
+    return skip_and_gate(torch.cat(outputs, 1), x_BTD, skip_D, gate_BTD), h_BDN
 
 
 def _scan_chunk(

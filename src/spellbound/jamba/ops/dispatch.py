@@ -1,63 +1,98 @@
-"""Which scan runs: the one place that decides, and says why.
+"""Which kernels run: the one place that decides, and says why.
 
-``SPELLBOUND_SCAN=reference|torch|cpp`` forces one; otherwise C++ where it can run, else chunked torch.
+``SPELLBOUND_KERNELS=reference|torch|cpp|triton`` forces one kind. Otherwise C++ for the CPU where it was
+built, Triton for CUDA tensors where it is installed, and plain torch everywhere else.
+
+B batch, T time, D channels, N states, K taps, H numbers in a row.
 """
 
 import functools
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spellbound.errors import EnvironmentFault, InputError
 from spellbound.jamba.ops.chunked import selective_scan_chunked
-from spellbound.jamba.ops.cpp import NOT_BUILT, REBUILD, best_instruction_set, selective_scan_cpp
-from spellbound.jamba.ops.reference import selective_scan_reference
+from spellbound.jamba.ops.cpp.conv import causal_conv_cpp
+from spellbound.jamba.ops.cpp.library import NOT_BUILT, REBUILD, best_instruction_set, constant
+from spellbound.jamba.ops.cpp.rows import rms_norm_cpp, swiglu_cpp
+from spellbound.jamba.ops.cpp.scan import selective_scan_cpp
+from spellbound.jamba.ops.reference import (
+    causal_conv_reference,
+    rms_norm_reference,
+    selective_scan_reference,
+    swiglu_reference,
+)
 
-_BY_NAME: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+KINDS = ("reference", "torch", "cpp", "triton")
+_SCANS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "reference": selective_scan_reference,
     "torch": selective_scan_chunked,
     "cpp": selective_scan_cpp,
 }
+_HALF_OR_SINGLE = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelReport:
-    """Which scan is active: ``name`` (reference, torch or cpp), ``detail`` for people, ``reason`` why this
-    one."""
+    """Which kernels are active: ``name`` (one of KINDS), ``detail`` for people, ``reason`` why these."""
 
     name: str
     detail: str
     reason: str
 
 
-def describe() -> KernelReport:
-    """Say which scan float32 tensors on the CPU would use here. Raises as :func:`selective_scan` would."""
-    name, reason = _choose(os.environ.get("SPELLBOUND_SCAN", ""))
+def describe(device: str = "cpu") -> KernelReport:
+    """Say which kernels float32 tensors on ``device`` would use here. Raises as :func:`selective_scan`
+    would."""
+    name, reason = _choose(os.environ.get("SPELLBOUND_KERNELS", ""), device)
     details = {
         "reference": "one step after another, for tests",
         "torch": f"chunked, {torch.get_num_threads()} threads",
         "cpp": f"{best_instruction_set()}, {torch.get_num_threads()} threads",
+        "triton": "compiled when first used",
     }
     return KernelReport(name=name, detail=details[name], reason=reason)
 
 
 @functools.cache
-def _choose(forced: str) -> tuple[str, str]:
+def _choose(forced: str, device: str) -> tuple[str, str]:
     compiled = best_instruction_set() is not None
-    if forced and forced not in _BY_NAME:
+    if forced and forced not in KINDS:
         raise InputError(
-            f"SPELLBOUND_SCAN is {forced!r}; set it to one of {', '.join(_BY_NAME)}, or unset it"
+            f"SPELLBOUND_KERNELS is {forced!r}; set it to one of {', '.join(KINDS)}, or unset it"
         )
     if forced == "cpp" and not compiled:
-        raise EnvironmentFault(f"SPELLBOUND_SCAN=cpp, but {NOT_BUILT}")
+        raise EnvironmentFault(f"SPELLBOUND_KERNELS=cpp, but {NOT_BUILT}")
     if forced:
-        return forced, f"SPELLBOUND_SCAN={forced}"
-    if compiled:
+        return forced, f"SPELLBOUND_KERNELS={forced}"
+    if device == "cpu" and compiled:
         return "cpp", "compiled library found"
-    return "torch", f"no compiled library; for a much faster one {REBUILD}"
+    if device == "cpu":
+        return "torch", f"no compiled library; for much faster ones {REBUILD}"
+    if device == "cuda" and _triton().available():
+        return "triton", "Triton found"
+    return "torch", f"nothing faster for {device} here"
+
+
+@functools.cache
+def _triton() -> Any:
+    """Import what needs Triton only once it is wanted: it is slow to import, and not everywhere."""
+    return importlib.import_module("spellbound.jamba.ops.triton")
+
+
+def kind_for(tensor: Tensor) -> str:
+    """Name the kind of kernels that tensors like this one use."""
+    name, _ = _choose(os.environ.get("SPELLBOUND_KERNELS", ""), tensor.device.type)
+    wrong_device = name == "cpp" and tensor.device.type != "cpu"
+    if wrong_device or (name in ("cpp", "triton") and tensor.dtype not in _HALF_OR_SINGLE):
+        return "torch"  # the compiled kernels are for float32 and bfloat16
+    return name
 
 
 def selective_scan(
@@ -68,15 +103,17 @@ def selective_scan(
     C_BTN: Tensor,
     skip_D: Tensor | None = None,
     *,
+    gate_BTD: Tensor | None = None,
     h0_BDN: Tensor | None = None,
     starts_BT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Selective scan of Mamba-1 (arXiv:2312.00752): ``h = exp(dt A) h + dt x B``, ``y = C . h + skip x``.
+    """Gated selective scan of Mamba-1 (arXiv:2312.00752): with d = softplus(dt), ``h = exp(d A) h + d x B``
+    and ``y = (C . h + skip x) silu(gate)``.
 
     Args:
-        x_BTD: input; dt_BTD: step sizes, already through softplus; A_DN: negative decay rates;
-        B_BTN, C_BTN: input and output maps; skip_D: skip weight; h0_BDN: state to continue from, zero if
-        None; starts_BT: bool, true where a document begins and the state is forgotten.
+        x_BTD: input; dt_BTD: step sizes before softplus; A_DN: negative decay rates; B_BTN, C_BTN: input and
+        output maps; skip_D: skip weight; gate_BTD: no gating if None; h0_BDN: state to continue from, zero
+        if None; starts_BT: bool, true where a document begins and the state is forgotten.
 
     Returns:
         ``y_BTD`` in the dtype of x, and the last state in float32 (float64 for float64 input). Half
@@ -85,19 +122,86 @@ def selective_scan(
     Raises:
         InputError: shapes, devices or dtypes that do not fit one another.
     """
-    _check(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT)
-    name, _ = _choose(os.environ.get("SPELLBOUND_SCAN", ""))
+    _check_scan(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, gate_BTD, h0_BDN, starts_BT)
+    kind = kind_for(x_BTD)
+    if kind in ("cpp", "triton"):
+        scan = selective_scan_cpp if kind == "cpp" else _triton().selective_scan_triton
+        same = (None if tensor is None else tensor.to(x_BTD.dtype) for tensor in (dt_BTD, gate_BTD))
+        dt_BTD, gate_BTD = same  # type: ignore[assignment]
+        return scan(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, gate_BTD, h0_BDN, starts_BT)
     compute = torch.float64 if x_BTD.dtype == torch.float64 else torch.float32
-    if name == "cpp" and (compute != torch.float32 or x_BTD.device.type != "cpu"):
-        name = "torch"  # the compiled kernel is for float32 on the CPU
-    floating = (x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN)
+    floating = (x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, gate_BTD, h0_BDN)
     tensors = (None if tensor is None else tensor.to(compute) for tensor in floating)
-    y_BTD, h_BDN = _BY_NAME[name](*tensors, starts_BT)
+    y_BTD, h_BDN = _SCANS[kind](*tensors, starts_BT)
     return y_BTD.to(x_BTD.dtype), h_BDN
 
 
-def _check(x_BTD: Tensor, *others: Tensor | None) -> None:
-    """Refuse what does not fit: the compiled kernel reads raw memory and would read past its end."""
+def causal_conv(
+    x_BTD: Tensor,
+    weight_DK: Tensor,
+    bias_D: Tensor | None = None,
+    *,
+    window_BKD: Tensor | None = None,
+    starts_BT: Tensor | None = None,
+) -> Tensor:
+    """Depthwise causal convolution over time, then SiLU.
+
+    Args:
+        x_BTD: input, in any strides; weight_DK: taps, the last one for the present; bias_D: none if None;
+        window_BKD: the K - 1 inputs before the first, zeros if None; starts_BT: bool, true where a document
+        begins, before which nothing is seen.
+
+    Returns:
+        ``y_BTD`` in the dtype of x. Differentiable in every floating argument.
+
+    Raises:
+        InputError: shapes, devices or dtypes that do not fit one another.
+    """
+    _check_conv(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+    kind = kind_for(x_BTD)
+    if kind == "cpp" and weight_DK.shape[1] <= constant("max_taps"):
+        return causal_conv_cpp(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+    if kind == "triton":
+        return _triton().causal_conv_triton(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+    return causal_conv_reference(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+
+
+def rms_norm(x: Tensor, weight_H: Tensor, eps: float) -> Tensor:
+    """Root mean square norm of the last dimension (arXiv:1910.07467), in float32, rounded to x's dtype
+    before the weight multiplies it. Returns the shape and dtype of x.
+
+    Raises:
+        InputError: a weight that does not fit the last dimension.
+    """
+    if x.shape[-1:] != weight_H.shape or x.device != weight_H.device:
+        raise InputError(
+            f"weight_H is {tuple(weight_H.shape)} on {weight_H.device}; "
+            f"with this x it has to be {tuple(x.shape[-1:])} on {x.device}"
+        )
+    if kind_for(x) == "cpp" and weight_H.dtype == x.dtype and x.numel():
+        return rms_norm_cpp(x, weight_H, eps)
+    return rms_norm_reference(x, weight_H, eps)
+
+
+def swiglu(gate: Tensor, up: Tensor | None = None) -> Tensor:
+    """SiLU of ``gate`` times ``up`` (arXiv:2002.05202); without ``up`` they are the two halves of the last
+    dimension of ``gate``.
+
+    Raises:
+        InputError: shapes or dtypes that do not fit one another.
+    """
+    if up is not None and (up.shape != gate.shape or up.dtype != gate.dtype or up.device != gate.device):
+        raise InputError(
+            f"up is {tuple(up.shape)} of {up.dtype} on {up.device}; "
+            f"it has to be as gate is, {tuple(gate.shape)} of {gate.dtype} on {gate.device}"
+        )
+    if kind_for(gate) == "cpp" and gate.numel():
+        return swiglu_cpp(gate, up)
+    return swiglu_reference(gate, up)
+
+
+def _check_scan(x_BTD: Tensor, *others: Tensor | None) -> None:
+    """Refuse what does not fit: the compiled kernels read raw memory and would read past its end."""
     A_DN = others[1]
     if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or A_DN is None or A_DN.dim() != 2:
         raise InputError("x_BTD needs three dimensions and at least one step, A_DN two; see selective_scan")
@@ -108,9 +212,28 @@ def _check(x_BTD: Tensor, *others: Tensor | None) -> None:
         "B_BTN": (batch, time, states),
         "C_BTN": (batch, time, states),
         "skip_D": (channels,),
+        "gate_BTD": (batch, time, channels),
         "h0_BDN": (batch, channels, states),
         "starts_BT": (batch, time),
     }
+    _check_shapes(x_BTD, wanted, others)
+
+
+def _check_conv(x_BTD: Tensor, *others: Tensor | None) -> None:
+    weight_DK = others[0]
+    if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or weight_DK is None or weight_DK.dim() != 2:
+        raise InputError("x_BTD needs three dimensions and at least one step, weight_DK two; see causal_conv")
+    (batch, time, channels), taps = x_BTD.shape, weight_DK.shape[1]
+    wanted: dict[str, tuple[int, ...]] = {
+        "weight_DK": (channels, taps),
+        "bias_D": (channels,),
+        "window_BKD": (batch, taps - 1, channels),
+        "starts_BT": (batch, time),
+    }
+    _check_shapes(x_BTD, wanted, others)
+
+
+def _check_shapes(x_BTD: Tensor, wanted: dict[str, tuple[int, ...]], others: tuple[Any, ...]) -> None:
     for (name, shape), tensor in zip(wanted.items(), others, strict=True):
         if tensor is not None and (tensor.shape != shape or tensor.device != x_BTD.device):
             raise InputError(
