@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from spellbound.directives import (
     FORMATS,
@@ -54,6 +54,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
 
 @settings(deadline=None, max_examples=120)
 @given(events)
+@example([Text("a<"), Text(" \r\r:")])  # space before a blank line that began another piece
 def test_every_format_is_the_same_piece_by_piece(said: list[Event]) -> None:
     for to in FORMATS:
         renderer = Renderer(to, cast=CAST, voices={"32AN4R": "amy"})

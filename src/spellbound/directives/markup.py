@@ -81,7 +81,7 @@ class Paragraphs(ByQuote):
         written = [self._flush_space()]
         for number, part in enumerate(_BLANK_LINE.split(_normal(words))):
             written.append(self._end_paragraph() if number else "")
-            written.append(self._ensure_paragraph() + self._escaped(part))
+            written.append(self._ensure_paragraph() + self._escaped(part.rstrip()))
         self._space.append(text[len(text.rstrip()) :])
         return "".join(written)
 

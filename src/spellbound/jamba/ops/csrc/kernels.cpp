@@ -21,6 +21,7 @@ constexpr int TILE = 64;      // steps of a scan or convolution handled at once:
 constexpr int MAX_TAPS = 16;  // widest convolution
 constexpr int ROWS = 32;      // rows of a norm or SwiGLU in one task
 constexpr int ROWS_AT_ONCE = 4;   // rows of a matrix read side by side: enough streams for the memory, few enough registers
+constexpr long PREFETCH = 4096;   // bytes ahead of which a matrix is fetched, about what arrives while one of them is used
 constexpr int MAX_EXPERTS = 256;
 
 struct bf16 {

@@ -6,11 +6,21 @@
 template <class E>
 static inline Vec bias_or_zero(const E* bias, long at, int width) { return bias ? load(bias + at, width) : Vec{}; }
 
-// Dot products of ROWS_AT_ONCE neighbouring rows of W (row-major, `columns` wide) with x.
+// Dot products of ROWS_AT_ONCE neighbouring rows of W (row-major, `columns` wide) with x. The rows that come next are asked
+// for in time: several short rows side by side are no pattern a processor foresees.
 template <class E>
 static inline void dot_rows(const E* W, long columns, const float* x, float* sums) {
     Vec total[ROWS_AT_ONCE] = {};
+    const long group = ROWS_AT_ONCE * columns, ahead = (PREFETCH / (long)sizeof(E) + group - 1) / group * group;
+    constexpr int LINE = 64 / sizeof(E);
     long c = 0;
+    for (; c + LINE <= columns; c += LINE) {
+        for (int r = 0; r < ROWS_AT_ONCE; ++r) __builtin_prefetch(W + ahead + r * columns + c);
+        for (int part = 0; part < LINE; part += LANES) {
+            const Vec v = load(x + c + part);
+            for (int r = 0; r < ROWS_AT_ONCE; ++r) total[r] += load(W + r * columns + c + part) * v;
+        }
+    }
     for (; c + LANES <= columns; c += LANES) {
         const Vec v = load(x + c);
         for (int r = 0; r < ROWS_AT_ONCE; ++r) total[r] += load(W + r * columns + c) * v;
