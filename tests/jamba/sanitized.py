@@ -1,4 +1,5 @@
-"""Run every kernel of a library built with sanitizers over odd shapes: ``python -m tests.jamba.sanitized LIBRARY``.
+"""Run every kernel of a library built with sanitizers over odd shapes: ``python -m tests.jamba.sanitized
+LIBRARY``.
 
 Inputs end where their memory ends, so that one number too many is one the sanitizer sees.
 """
@@ -7,6 +8,8 @@ import ctypes
 import itertools
 import random
 import sys
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import torch
@@ -17,10 +20,14 @@ from spellbound.jamba.ops.cpp.conv import causal_conv_cpp
 from spellbound.jamba.ops.cpp.rows import rms_norm_cpp, swiglu_cpp
 from spellbound.jamba.ops.cpp.scan import selective_scan_cpp
 from spellbound.jamba.ops.cpp.step import (
-    FeedForwardStep,
+    AttentionMemory,
+    AttentionWeights,
     FeedForwardWeights,
-    MambaStep,
+    MambaMemory,
     MambaWeights,
+    Mixer,
+    ModelWeights,
+    TokenStep,
     linear_row_cpp,
 )
 
@@ -54,10 +61,9 @@ def scan_and_conv(name: str, dtype: torch.dtype, draw: random.Random) -> None:
     x, gate = both.chunk(2, -1)
     rows = [real(batch, time, states).float() for _ in range(2)]
     A, skip, h0 = -torch.rand(channels, states), torch.randn(channels), torch.randn(batch, channels, states)
-    options = (maybe(skip), maybe(gate), maybe(h0), starts)
-    differentiate(
-        *selective_scan_cpp(x, real(batch, time, channels), A, *rows, *options, instruction_set=name)
-    )
+    options: list[Any] = [maybe(skip), maybe(gate), maybe(h0), starts]
+    scan: Callable[..., tuple[Tensor, Tensor]] = selective_scan_cpp
+    differentiate(*scan(x, real(batch, time, channels), A, *rows, *options, instruction_set=name))
     window = maybe(torch.randn(batch, taps - 1, channels).to(dtype).requires_grad_())
     bias = maybe(torch.randn(channels))
     weight = torch.randn(channels, taps).requires_grad_()
@@ -106,20 +112,26 @@ def steps(name: str, dtype: torch.dtype, draw: random.Random) -> None:
         real(hidden, channels),
         maybe(hidden),
     )
-    state = real(1, taps - 1, channels), torch.randn(1, channels, states)
-    MambaStep(weights, 1e-6, name)(real(hidden), *state)
-    dense = FeedForwardWeights(
-        real(hidden), None, real(inner, hidden), real(inner, hidden), real(hidden, inner)
-    )
-    FeedForwardStep(dense, 1e-6, 1, name)(real(hidden))
-    mixture = FeedForwardWeights(
+    group, heads, head_size = draw.randint(1, 3), draw.randint(1, 3), draw.choice(SIZES)
+    attention = AttentionWeights(
         real(hidden),
-        real(experts, hidden),
-        real(experts, 2 * inner, hidden),
-        None,
-        real(experts, hidden, inner),
+        real(group * heads * head_size, hidden),
+        real(heads * head_size, hidden),
+        real(heads * head_size, hidden),
+        real(hidden, group * heads * head_size),
+        head_size,
     )
-    FeedForwardStep(mixture, 1e-6, draw.randint(1, experts), name)(real(hidden))
+    dense = FeedForwardWeights(
+        real(hidden), None, real(inner, hidden), real(inner, hidden), real(hidden, inner), 1
+    )
+    several = (real(experts, 2 * inner, hidden), None, real(experts, hidden, inner), draw.randint(1, experts))
+    mixture = FeedForwardWeights(real(hidden), real(experts, hidden), *several)
+    layers: list[tuple[Mixer, FeedForwardWeights]] = [(weights, mixture), (attention, dense)]
+    vocabulary, past = draw.choice(SIZES), draw.choice((0, 1, 127, 128, 129, 300))
+    model = ModelWeights(real(vocabulary, hidden), layers, real(hidden), real(vocabulary, hidden))
+    keys, values = (real(1, heads, past + 1, head_size) for _ in range(2))
+    state = MambaMemory(real(1, taps - 1, channels), torch.randn(1, channels, states))
+    TokenStep(model, 1e-6, name)(vocabulary - 1, [state, AttentionMemory(keys, values, past)])
     linear_row_cpp(real(hidden), real(inner, hidden), maybe(inner), name)
 
 

@@ -1,4 +1,4 @@
-"""The C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer: no read or write past an end, no overflow."""
+"""The C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer: nothing past an end, no overflow."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def test_no_kernel_leaves_its_memory(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.jamba.sanitized", str(library)],
         cwd=ROOT,
-        # The interpreter frees nothing when it ends; leaks of ours would be of the work space, which tests of memory see.
+        # Leaks are not looked for: the interpreter itself frees little when it ends.
         env=os.environ
         | {
             "LD_PRELOAD": ":".join(runtime),
@@ -57,3 +57,16 @@ def test_no_kernel_leaves_its_memory(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
     assert "all kernels ran" in run.stdout
+
+
+@needs_library
+def test_a_crew_shares_its_jobs_without_a_race(tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("the sanitizers are gcc's: apt-get install g++")
+    program = tmp_path / "crew"
+    flags = "-std=c++17 -O1 -g -pthread -fsanitize=thread -Wno-unused-function".split()
+    source = Path(__file__).with_name("crew.cpp")
+    subprocess.run([compiler, *flags, f"-I{CSRC}", str(source), "-o", str(program)], check=True)
+    run = subprocess.run([program], capture_output=True, text=True, check=False, timeout=120)
+    assert (run.returncode, run.stdout) == (0, "0 wrong\n"), run.stderr[-4000:]

@@ -12,6 +12,7 @@ from transformers import JambaConfig
 
 from spellbound.jamba.linear import Linear, linear
 from spellbound.jamba.ops import swiglu
+from spellbound.jamba.ops.grouped import grouped_linear
 
 
 class GatedMLP(nn.Module):
@@ -56,17 +57,26 @@ class Experts(nn.Module):
 
     def forward(self, x_XH: Tensor, weights_XK: Tensor, experts_XK: Tensor) -> Tensor:
         """Sum the chosen experts' outputs for each token: tokens sorted by expert, two products an expert."""
-        order = experts_XK.flatten().argsort(stable=True)
-        counts = experts_XK.flatten().bincount(minlength=len(self.down_proj)).tolist()
+        chosen, experts = experts_XK.flatten(), len(self.down_proj)
+        order = chosen.argsort(stable=True)
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         sorted_XH = _Gather.apply(x_XH, order, back, experts_XK.shape[1])  # type: ignore[no-untyped-call]
-        # unbind, for the gradient of an index would be as large as all experts together, once for each of them.
-        experts = zip(
-            sorted_XH.split(counts), self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True
-        )
-        outputs = [linear(swiglu(linear(part, up)), down) for part, up, down in experts if len(part)]
-        chosen_XH = _Gather.apply(torch.cat(outputs), back, order, 1)  # type: ignore[no-untyped-call]
+        if x_XH.device.type == "cuda":
+            # Counted and multiplied without the host ever knowing how many there are of each.
+            counts_E = order.new_zeros(experts).scatter_add_(0, chosen, torch.ones_like(chosen))
+            inner_XF = swiglu(grouped_linear(sorted_XH, self.gate_up_proj, counts_E))
+            output_XH = grouped_linear(inner_XF, self.down_proj, counts_E)
+        else:
+            output_XH = torch.cat(self._one_by_one(sorted_XH, chosen.bincount(minlength=experts).tolist()))
+        chosen_XH = _Gather.apply(output_XH, back, order, 1)  # type: ignore[no-untyped-call]
         return (weights_XK[:, None] @ chosen_XH.view(*experts_XK.shape, -1)).squeeze(1)
+
+    def _one_by_one(self, sorted_XH: Tensor, counts: list[int]) -> list[Tensor]:
+        # unbind, for the gradient of an index would be as large as all experts together, once for each of
+        # them.
+        up, down = self.gate_up_proj.unbind(), self.down_proj.unbind()
+        parts = zip(sorted_XH.split(counts), up, down, strict=True)
+        return [linear(swiglu(linear(part, first)), second) for part, first, second in parts if len(part)]
 
 
 class _Gather(torch.autograd.Function):

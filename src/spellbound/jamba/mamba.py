@@ -10,7 +10,7 @@ from transformers import JambaConfig
 from spellbound.jamba.documents import Documents
 from spellbound.jamba.linear import Linear
 from spellbound.jamba.norm import RMSNorm
-from spellbound.jamba.ops import causal_conv, selective_scan
+from spellbound.jamba.ops import causal_conv, causal_conv_onwards, selective_scan
 from spellbound.jamba.state import MambaState
 
 
@@ -23,10 +23,12 @@ class CausalConv1d(nn.Conv1d):
 
     def forward(  # type: ignore[override]
         self, x_BTD: Tensor, window_BKD: Tensor | None, starts_BT: Tensor | None
-    ) -> Tensor:
-        """Return (B, T, D); the window is what came before ``x_BTD``."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (B, T, D), and the window after ``x_BTD`` where there was one before it."""
         weight_DK = self.weight[:, 0]
-        return causal_conv(x_BTD, weight_DK, self.bias, window_BKD=window_BKD, starts_BT=starts_BT)
+        if window_BKD is None:
+            return causal_conv(x_BTD, weight_DK, self.bias, starts_BT=starts_BT), None
+        return causal_conv_onwards(x_BTD, weight_DK, self.bias, window_BKD)
 
 
 class MambaMixer(nn.Module):
@@ -63,7 +65,7 @@ class MambaMixer(nn.Module):
         """Mix along time; advance ``state``, forget at the start of each document. Returns (B, T, H)."""
         x_BTD, gate_BTD = self.in_proj(x_BTH).chunk(2, -1)
         starts_BT = None if documents is None else documents.starts_BT
-        mixed_BTD = self.conv1d(x_BTD, None if state is None else state.conv_BKD, starts_BT)
+        mixed_BTD, window_BKD = self.conv1d(x_BTD, None if state is None else state.conv_BKD, starts_BT)
         dt_BTR, B_BTN, C_BTN = self.x_proj(mixed_BTD).split(self.sizes, -1)
         y_BTD, ssm_BDN = selective_scan(
             mixed_BTD,
@@ -77,12 +79,5 @@ class MambaMixer(nn.Module):
             starts_BT=starts_BT,
         )
         if state is not None:
-            state.stage(_last_inputs(state.conv_BKD, x_BTD), ssm_BDN)
+            state.stage(window_BKD, ssm_BDN)
         return self.out_proj(y_BTD)
-
-
-def _last_inputs(window_BKD: Tensor, x_BTD: Tensor) -> Tensor:
-    """Return the window as it is after ``x_BTD``: the last inputs of both together."""
-    past = window_BKD.shape[1]
-    recent_BTD = x_BTD[:, max(0, x_BTD.shape[1] - past) :].to(window_BKD.dtype)
-    return torch.cat([window_BKD[:, recent_BTD.shape[1] :], recent_BTD], 1)

@@ -70,9 +70,6 @@ class JambaDecoderLayer(GradientCheckpointingLayer):  # type: ignore[misc]
         self, x_BTH: Tensor, state: LayerState | None, documents: Documents | None, keep: int | None = None
     ) -> Tensor:
         """Return (B, T, H), or its last ``keep`` positions, which spares the others the feed-forward."""
-        fused_BTH = one_token(self, x_BTH, state) if keep != 0 and documents is None else None
-        if fused_BTH is not None:
-            return fused_BTH
         x_BTH = x_BTH + self.mixer(self.input_layernorm(x_BTH), state, documents)
         if keep is not None:
             x_BTH = x_BTH[:, x_BTH.shape[1] - keep :]
@@ -235,6 +232,10 @@ class JambaForCausalLM(JambaPreTrainedModel):
         self._check_labels(input_ids, labels)
         if logits_to_keep < 0:
             raise ModelError(f"logits_to_keep is {logits_to_keep}; give how many at the end, or 0 for all")
+        if state is not None and labels is None:
+            logits_BTV = one_token(self, input_ids, state)
+            if logits_BTV is not None:
+                return JambaOutput(logits=logits_BTV)
         wanted = logits_to_keep if labels is None else 0
         logits_BTV = self.lm_head(self.model(input_ids, state, Documents.of(document_ids, input_ids), wanted))
         if labels is None:

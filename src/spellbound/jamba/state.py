@@ -39,6 +39,15 @@ class MambaState:
         from, so they are never written to."""
         self.conv_BKD, self.ssm_BDN = conv_BKD.detach(), ssm_BDN.detach()
 
+    def fits(self, dtype: torch.dtype) -> bool:
+        """Say whether the kernels can read it beside weights of ``dtype``."""
+        return (
+            self.conv_BKD.dtype == dtype
+            and self.ssm_BDN.dtype == torch.float32
+            and self.conv_BKD.is_contiguous()
+            and self.ssm_BDN.is_contiguous()
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """Name the tensors that make up the state, as the constructor takes them."""
         return {"conv": self.conv_BKD, "ssm": self.ssm_BDN}
@@ -48,8 +57,8 @@ class AttentionState:
     """Keys and values of one attention layer, in buffers that grow ahead of need."""
 
     def __init__(self, keys_BGSP: Tensor, values_BGSP: Tensor) -> None:
-        self._buffers = (keys_BGSP, values_BGSP)
-        self._length = keys_BGSP.shape[2]
+        self.buffers = (keys_BGSP, values_BGSP)
+        self.length = keys_BGSP.shape[2]
 
     def fork(self, room: int) -> "AttentionState":
         """Return a state that goes on from here, with room for so many tokens, while this one stays.
@@ -57,26 +66,26 @@ class AttentionState:
         Both share the buffers: what the fork writes lies beyond this one's length.
         """
         self.reserve(room)
-        other = AttentionState(*self._buffers)
-        other._length = self._length
+        other = AttentionState(*self.buffers)
+        other.length = self.length
         return other
 
     def reserve(self, room: int) -> None:
         """Make room for so many more tokens."""
-        needed, capacity = self._length + room, self._buffers[0].shape[2]
+        needed, capacity = self.length + room, self.buffers[0].shape[2]
         if needed > capacity:
             size = max(needed, _FIRST_CAPACITY, capacity * 3 // 2)
             # One assignment: an interrupt leaves both buffers or neither.
-            self._buffers = (self._grown(self._buffers[0], size), self._grown(self._buffers[1], size))
+            self.buffers = (self._grown(self.buffers[0], size), self._grown(self.buffers[1], size))
 
     def append(self, keys_BGTP: Tensor, values_BGTP: Tensor) -> tuple[Tensor, Tensor]:
         """Write behind what is there and return all keys and values."""
         self.reserve(keys_BGTP.shape[2])
-        begin, end = self._length, self._length + keys_BGTP.shape[2]
-        keys, values = (buffer[:, :, :end] for buffer in self._buffers)
+        begin, end = self.length, self.length + keys_BGTP.shape[2]
+        keys, values = (buffer[:, :, :end] for buffer in self.buffers)
         keys[:, :, begin:] = keys_BGTP.detach()
         values[:, :, begin:] = values_BGTP.detach()
-        self._length = end
+        self.length = end
         if keys_BGTP.requires_grad or values_BGTP.requires_grad:
             # The buffers hold no gradient, and the next forward writes into them before this one's backward.
             return (
@@ -85,15 +94,23 @@ class AttentionState:
             )
         return keys, values
 
+    def count_one(self) -> None:
+        """Take the position behind the last one, which a kernel has written, for read."""
+        self.length += 1
+
+    def fits(self, dtype: torch.dtype) -> bool:
+        """Say whether the kernels can read it beside weights of ``dtype``."""
+        return self.buffers[0].dtype == dtype and all(buffer.is_contiguous() for buffer in self.buffers)
+
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
         batch, heads, _, size = buffer.shape
         grown = buffer.new_empty(batch, heads, capacity, size)
-        grown[:, :, : self._length] = buffer[:, :, : self._length]
+        grown[:, :, : self.length] = buffer[:, :, : self.length]
         return grown
 
     def tensors(self) -> dict[str, Tensor]:
         """Name the tensors that make up the state, as the constructor takes them."""
-        keys, values = (buffer[:, :, : self._length] for buffer in self._buffers)
+        keys, values = (buffer[:, :, : self.length] for buffer in self.buffers)
         return {"keys": keys, "values": values}
 
 

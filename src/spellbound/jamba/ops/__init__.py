@@ -3,6 +3,7 @@
 from spellbound.jamba.ops.dispatch import (
     KernelReport,
     causal_conv,
+    causal_conv_onwards,
     describe,
     kind_for,
     rms_norm,
@@ -10,4 +11,13 @@ from spellbound.jamba.ops.dispatch import (
     swiglu,
 )
 
-__all__ = ["KernelReport", "causal_conv", "describe", "kind_for", "rms_norm", "selective_scan", "swiglu"]
+__all__ = [
+    "KernelReport",
+    "causal_conv",
+    "causal_conv_onwards",
+    "describe",
+    "kind_for",
+    "rms_norm",
+    "selective_scan",
+    "swiglu",
+]

@@ -55,7 +55,7 @@ def describe(device: str = "cpu") -> KernelReport:
         "reference": "one step after another, for tests",
         "torch": f"chunked, {torch.get_num_threads()} threads",
         "cpp": f"{best_instruction_set()}, {torch.get_num_threads()} threads",
-        "triton": "compiled when first used",
+        "triton": _triton().explain(),
     }
     return KernelReport(name=name, detail=details[name], reason=reason)
 
@@ -69,6 +69,8 @@ def _choose(forced: str, device: str) -> tuple[str, str]:
         )
     if forced == "cpp" and not compiled:
         raise EnvironmentFault(f"SPELLBOUND_KERNELS=cpp, but {NOT_BUILT}")
+    if forced == "triton" and not _triton().available():
+        raise EnvironmentFault(f"SPELLBOUND_KERNELS=triton, but {_triton().explain()}")
     if forced:
         return forced, f"SPELLBOUND_KERNELS={forced}"
     if device == "cpu" and compiled:
@@ -77,7 +79,9 @@ def _choose(forced: str, device: str) -> tuple[str, str]:
         return "torch", f"no compiled library; for much faster ones {REBUILD}"
     if device == "cuda" and _triton().available():
         return "triton", "Triton found"
-    return "torch", f"nothing faster for {device} here"
+    if device == "cuda":
+        return "torch", f"no Triton kernels: {_triton().explain()}"
+    return "torch", f"nothing faster for {device}"
 
 
 @functools.cache
@@ -124,6 +128,11 @@ def selective_scan(
     """
     _check_scan(x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, skip_D, gate_BTD, h0_BDN, starts_BT)
     kind = kind_for(x_BTD)
+    if kind == "triton" and _one_step(x_BTD, starts_BT) and h0_BDN is not None:
+        rows = (None if each is None else each[:, 0] for each in (x_BTD, dt_BTD, B_BTN, C_BTN, gate_BTD))
+        x_BD, dt_BD, B_BN, C_BN, gate_BD = rows
+        y_BD, h_BDN = _triton().scan_step(x_BD, dt_BD, A_DN, B_BN, C_BN, skip_D, gate_BD, h0_BDN)
+        return y_BD[:, None], h_BDN
     if kind in ("cpp", "triton"):
         scan = selective_scan_cpp if kind == "cpp" else _triton().selective_scan_triton
         same = (None if tensor is None else tensor.to(x_BTD.dtype) for tensor in (dt_BTD, gate_BTD))
@@ -164,6 +173,27 @@ def causal_conv(
     if kind == "triton":
         return _triton().causal_conv_triton(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
     return causal_conv_reference(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+
+
+def causal_conv_onwards(
+    x_BTD: Tensor, weight_DK: Tensor, bias_D: Tensor | None, window_BKD: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Convolve as :func:`causal_conv` does, and return the window after ``x_BTD`` too, in its own dtype.
+
+    Raises:
+        InputError: shapes, devices or dtypes that do not fit one another.
+    """
+    if kind_for(x_BTD) == "triton" and _one_step(x_BTD, None):
+        _check_conv(x_BTD, weight_DK, bias_D, window_BKD, None)
+        y_BD, after_BKD = _triton().conv_step(x_BTD[:, 0], weight_DK, bias_D, window_BKD)
+        return y_BD[:, None], after_BKD
+    y_BTD = causal_conv(x_BTD, weight_DK, bias_D, window_BKD=window_BKD)
+    recent_BTD = x_BTD[:, max(0, x_BTD.shape[1] - window_BKD.shape[1]) :].to(window_BKD.dtype)
+    return y_BTD, torch.cat([window_BKD[:, recent_BTD.shape[1] :], recent_BTD], 1)
+
+
+def _one_step(x_BTD: Tensor, starts_BT: Tensor | None) -> bool:
+    return x_BTD.shape[1] == 1 and starts_BT is None and not torch.is_grad_enabled()
 
 
 def rms_norm(x: Tensor, weight_H: Tensor, eps: float) -> Tensor:

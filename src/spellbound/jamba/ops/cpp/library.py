@@ -25,8 +25,7 @@ _ENTRIES = [
     "conv_backward",
     "norm",
     "swiglu",
-    "mamba_step",
-    "feed_forward_step",
+    "token_step",
 ]
 POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 

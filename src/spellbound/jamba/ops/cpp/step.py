@@ -1,44 +1,42 @@
-"""One token through one half of a decoder layer in one call (``csrc/step_kernel.h``). No gradients.
+"""One token through a whole model in one call (``csrc/step_kernel.h``). No gradients.
 
 Decoding is a few thousand small operations a second; here the weights' addresses are written down once, and
-a step costs two calls a layer. E experts, H hidden, D channels, N states, R rank of the step size, K taps,
-F inner.
+a token costs one call. E experts, H hidden, D channels, N states, R rank of the step size, K taps, F inner,
+Q query heads, G key/value heads, P head size, S room for keys, V vocabulary.
 """
 
 import ctypes
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from spellbound.jamba.ops.cpp.library import (
-    FLOAT,
-    INT,
-    LONG,
-    POINTER,
-    address,
-    call,
-    constant,
-    structure,
-)
+from spellbound.jamba.ops.cpp.library import FLOAT, INT, LONG, POINTER, address, call, constant, structure
 
 _Mamba = structure(
-    ("x norm in_proj in_bias conv_weight conv_bias x_proj dt_norm b_norm c_norm dt_proj dt_bias", POINTER),
-    ("A_log skip out_proj out_bias window h y next_window next_h", POINTER),
+    ("norm in_proj in_bias conv_weight conv_bias x_proj dt_norm b_norm c_norm dt_proj dt_bias", POINTER),
+    ("A_log skip out_proj out_bias window h next_window next_h", POINTER),
     ("H D", LONG),
     ("N R K", INT),
     ("eps", FLOAT),
 )
-_FeedForward = structure(
-    ("x norm router gate up down y", POINTER),
-    ("H F experts gate_expert", LONG),
-    ("top_k", INT),
+_Attention = structure(
+    ("norm q_proj k_proj v_proj o_proj keys values", POINTER),
+    ("H Q G P past head_stride", LONG),
     ("eps", FLOAT),
 )
+_FeedForward = structure(
+    ("norm router gate up down", POINTER), ("H F experts gate_expert", LONG), ("top_k", INT), ("eps", FLOAT)
+)
+_Layer = structure(
+    ("mamba", _Mamba), ("attention", _Attention), ("feed_forward", _FeedForward), ("is_attention", LONG)
+)
+_Token = structure(("embedding norm head layers logits", POINTER), ("token count H V", LONG), ("eps", FLOAT))
 
 
 class MambaWeights(NamedTuple):
-    """Parameters of a Mamba layer and the norm before it, contiguous, of one dtype, float32 or bfloat16."""
+    """Parameters of a Mamba mixer and the norm before it."""
 
     norm_H: Tensor
     in_proj: Tensor  # (2 D, H)
@@ -57,67 +55,118 @@ class MambaWeights(NamedTuple):
     out_bias: Tensor | None
 
 
-class MambaStep:
-    """``x + mixer(norm(x))`` of one token; keeps the weights' addresses, so the weights must stay where
-    they are."""
+class AttentionWeights(NamedTuple):
+    """Parameters of an attention mixer and the norm before it."""
 
-    def __init__(self, weights: MambaWeights, eps: float, instruction_set: str | None = None) -> None:
-        self._weights, self._instruction_set = weights, instruction_set
-        (channels, states), rank = weights.A_log_DN.shape, len(weights.dt_norm_R)
-        sizes = (len(weights.norm_H), channels, states, rank, weights.conv_weight.shape[-1])
-        self._half = weights.norm_H.dtype == torch.bfloat16
-        self._weight_addresses, self._sizes = tuple(map(address, weights)), (*sizes, eps)
-
-    def __call__(self, x: Tensor, window_1KD: Tensor, h_1DN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what becomes of ``x`` (H numbers), the next window and the next state. The window is of
-        the weights' dtype, the state float32; both are read only."""
-        y, next_window, next_h = torch.empty_like(x), torch.empty_like(window_1KD), torch.empty_like(h_1DN)
-        states = map(address, (window_1KD, h_1DN, y, next_window, next_h))
-        arguments = _Mamba(x.data_ptr(), *self._weight_addresses, *states, *self._sizes)
-        call("mamba_step", self._instruction_set, self._half, 1, ctypes.addressof(arguments))
-        return y, next_window, next_h
+    norm_H: Tensor
+    q_proj: Tensor  # (Q P, H)
+    k_proj: Tensor  # (G P, H)
+    v_proj: Tensor  # (G P, H)
+    o_proj: Tensor  # (H, Q P)
+    head_size: int
 
 
 class FeedForwardWeights(NamedTuple):
-    """Parameters of a feed-forward layer and the norm before it, contiguous, of one dtype, float32 or
-    bfloat16."""
+    """Parameters of a feed-forward layer and the norm before it."""
 
     norm_H: Tensor
     router_EH: Tensor | None  # None for a layer without experts
     gate: Tensor  # (F, H), or with experts (E, 2 F, H), up behind gate
     up_FH: Tensor | None  # None with experts
     down: Tensor  # (H, F), or with experts (E, H, F)
+    top_k: int
 
 
-class FeedForwardStep:
-    """``x + feed_forward(norm(x))`` of one token; keeps the weights' addresses, as :class:`MambaStep`
-    does."""
+class MambaMemory(NamedTuple):
+    """State of a Mamba mixer: the last inputs, of the weights' dtype, and float32; read only."""
 
-    def __init__(
-        self, weights: FeedForwardWeights, eps: float, top_k: int = 1, instruction_set: str | None = None
-    ) -> None:
-        self._weights, self._instruction_set = weights, instruction_set
+    window_1KD: Tensor
+    h_1DN: Tensor
+
+
+class AttentionMemory(NamedTuple):
+    """Keys and values, of the weights' dtype, of which ``past`` positions are filled; the next one is
+    written."""
+
+    keys_1GSP: Tensor
+    values_1GSP: Tensor
+    past: int
+
+
+Mixer = MambaWeights | AttentionWeights
+Memory = MambaMemory | AttentionMemory
+
+
+class ModelWeights(NamedTuple):
+    """Parameters of a model: contiguous, on the CPU, of one dtype, float32 or bfloat16."""
+
+    embedding_VH: Tensor
+    layers: Sequence[tuple[Mixer, FeedForwardWeights]]
+    norm_H: Tensor
+    head_VH: Tensor
+
+
+class TokenStep:
+    """The logits after one token; keeps the weights' addresses, so the weights must stay where they are."""
+
+    def __init__(self, weights: ModelWeights, eps: float, instruction_set: str | None = None) -> None:
+        self._weights, self._instruction_set, self._eps = weights, instruction_set, eps
         self._half = weights.norm_H.dtype == torch.bfloat16
-        hidden, inner = weights.down.shape[-2:]
-        up = address(weights.up_FH)
-        if up is None:
-            up = weights.gate.data_ptr() + inner * hidden * weights.gate.element_size()
-        experts = 0 if weights.router_EH is None else len(weights.router_EH)
-        self._weight_addresses = (
-            weights.norm_H.data_ptr(),
-            address(weights.router_EH),
-            weights.gate.data_ptr(),
-            up,
-            weights.down.data_ptr(),
-        )
-        self._sizes = (hidden, inner, experts, 2 * inner * hidden if experts else 0, top_k, eps)
+        self._layers = (_Layer * len(weights.layers))()
+        for entry, (mixer, feed_forward) in zip(self._layers, weights.layers, strict=True):
+            if isinstance(mixer, MambaWeights):
+                entry.mamba = _mamba(mixer, eps)
+            else:
+                entry.attention, entry.is_attention = _attention(mixer, eps), 1
+            entry.feed_forward = _feed_forward(feed_forward, eps)
+        pointers = map(address, (weights.embedding_VH, weights.norm_H, weights.head_VH))
+        sizes = (0, len(weights.layers), *reversed(weights.head_VH.shape))
+        self._token = _Token(*pointers, ctypes.addressof(self._layers), None, *sizes, eps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return what becomes of ``x`` (H numbers)."""
-        y = torch.empty_like(x)
-        arguments = _FeedForward(x.data_ptr(), *self._weight_addresses, y.data_ptr(), *self._sizes)
-        call("feed_forward_step", self._instruction_set, self._half, 1, ctypes.addressof(arguments))
-        return y
+    def __call__(self, token: int, memories: Sequence[Memory]) -> tuple[Tensor, list[MambaMemory]]:
+        """Return the logits (V) in float32, and what the Mamba mixers remember then, in their order.
+
+        ``token`` is an id within the vocabulary. Not to be called by two threads at once.
+        """
+        after = []
+        for entry, memory in zip(self._layers, memories, strict=True):
+            if isinstance(memory, MambaMemory):
+                window, h = memory
+                following = MambaMemory(torch.empty_like(window), torch.empty_like(h))
+                after.append(following)
+                mamba = entry.mamba
+                mamba.window, mamba.h = window.data_ptr(), h.data_ptr()
+                mamba.next_window, mamba.next_h = following[0].data_ptr(), following[1].data_ptr()
+            else:
+                attention, keys = entry.attention, memory.keys_1GSP
+                attention.keys, attention.values = keys.data_ptr(), memory.values_1GSP.data_ptr()
+                attention.past, attention.head_stride = memory.past, keys.stride(1)
+        logits_V = torch.empty(len(self._weights.head_VH))
+        self._token.token, self._token.logits = token, logits_V.data_ptr()
+        call("token_step", self._instruction_set, self._half, 1, ctypes.addressof(self._token))
+        return logits_V, after
+
+
+def _mamba(weights: MambaWeights, eps: float) -> Any:
+    (channels, states), rank = weights.A_log_DN.shape, len(weights.dt_norm_R)
+    sizes = (len(weights.norm_H), channels, states, rank, weights.conv_weight.shape[-1])
+    return _Mamba(*map(address, weights), None, None, None, None, *sizes, eps)
+
+
+def _attention(weights: AttentionWeights, eps: float) -> Any:
+    *tensors, head_size = weights
+    query_heads, heads = (len(projection) // head_size for projection in (weights.q_proj, weights.k_proj))
+    sizes = (len(weights.norm_H), query_heads, heads, head_size)
+    return _Attention(*map(address, tensors), None, None, *sizes, 0, 0, eps)
+
+
+def _feed_forward(weights: FeedForwardWeights, eps: float) -> Any:
+    hidden, inner = weights.down.shape[-2:]
+    gate, up = weights.gate.data_ptr(), address(weights.up_FH)
+    behind = gate + inner * hidden * weights.gate.element_size()
+    router, experts = weights.router_EH, 0 if weights.router_EH is None else len(weights.router_EH)
+    pointers = (weights.norm_H.data_ptr(), address(router), gate, up or behind, weights.down.data_ptr())
+    return _FeedForward(*pointers, hidden, inner, experts, 2 * inner * hidden, weights.top_k, eps)
 
 
 def linear_row_cpp(

@@ -20,8 +20,7 @@ namespace {
 constexpr int TILE = 64;      // steps of a scan or convolution handled at once: they and their states stay in the cache
 constexpr int MAX_TAPS = 16;  // widest convolution
 constexpr int ROWS = 32;      // rows of a norm or SwiGLU in one task
-constexpr int ROWS_AT_ONCE = 4;   // rows of a matrix read side by side: enough streams for the memory, few enough registers
-constexpr long PREFETCH = 4096;   // bytes ahead of which a matrix is fetched, about what arrives while one of them is used
+constexpr long KEYS = 128;        // keys of one task of a token's attention: they stay in the cache for all heads that share them
 constexpr int MAX_EXPERTS = 256;
 
 struct bf16 {
@@ -91,21 +90,42 @@ struct Swiglu {
 };
 template <class E>
 struct MambaStep {
-    const E *x, *norm, *in_proj, *in_bias, *conv_weight, *conv_bias, *x_proj, *dt_norm, *b_norm, *c_norm, *dt_proj, *dt_bias;
+    const E *norm, *in_proj, *in_bias, *conv_weight, *conv_bias, *x_proj, *dt_norm, *b_norm, *c_norm, *dt_proj, *dt_bias;
     const E *A_log, *skip, *out_proj, *out_bias, *window;
     const float* h;
-    E *y, *next_window;
+    E* next_window;
     float* next_h;
     long H, D;
     int N, R, K;
     float eps;
 };
 template <class E>
+struct AttentionStep {
+    const E *norm, *q_proj, *k_proj, *v_proj, *o_proj;
+    E *keys, *values;                  // (G,capacity,P), of which the first `past` positions are filled
+    long H, Q, G, P, past, head_stride;  // Q query heads, G heads of keys and values, head_stride = capacity x P
+    float eps;
+};
+template <class E>
 struct FeedForwardStep {
-    const E *x, *norm, *router, *gate, *up, *down;
-    E* y;
-    long H, F, experts, gate_expert;  // gate_expert: from one expert's gate to the next one's
+    const E *norm, *router, *gate, *up, *down;  // router null for a layer without experts
+    long H, F, experts, gate_expert;            // gate_expert: from one expert's gate to the next one's
     int top_k;
+    float eps;
+};
+template <class E>
+struct LayerStep {
+    MambaStep<E> mamba;
+    AttentionStep<E> attention;
+    FeedForwardStep<E> feed_forward;
+    long is_attention;
+};
+template <class E>
+struct TokenStep {
+    const E *embedding, *norm, *head;  // (V,H), (H), (V,H)
+    const LayerStep<E>* layers;
+    float* logits;  // (V)
+    long token, count, H, V;
     float eps;
 };
 
@@ -125,9 +145,11 @@ class FlushSubnormals {
 using Runner = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
 // `runner` is the host's GOMP_parallel (torch's own thread pool, so that two pools never fight over the cores), or null.
+struct Crew;
 struct Team {
     int threads;
     Runner runner;
+    Crew* crew = nullptr;  // threads that wait for small jobs, inside with_crew
 };
 struct Work {
     std::atomic<long> next{0};
@@ -145,23 +167,28 @@ void worker(void* data) {
     std::free(scratch);
 }
 
-// Returns 0, or 1 where every thread lacked memory: one without leaves its share to the others.
-int run_parallel(Work& work, const Team& team) {
-    const int threads = static_cast<int>(std::max(1L, std::min<long>(team.threads, work.tasks)));
-    if (threads == 1) {
-        worker(&work);
+// Runs `enter` on every thread of the team, this one among them.
+void run_threads(void (*enter)(void*), void* data, const Team& team) {
+    if (team.threads <= 1) {
+        enter(data);
     } else if (team.runner) {
-        team.runner(worker, &work, static_cast<unsigned>(threads), 0);
+        team.runner(enter, data, static_cast<unsigned>(team.threads), 0);
     } else {
         std::vector<std::thread> others;
         try {
-            for (int i = 1; i < threads; ++i) others.emplace_back(worker, &work);
+            for (int i = 1; i < team.threads; ++i) others.emplace_back(enter, data);
         } catch (const std::system_error&) {
             // No thread to be had: those that started, and this one, share the work.
         }
-        worker(&work);
+        enter(data);
         for (auto& thread : others) thread.join();
     }
+}
+
+// Returns 0, or 1 where every thread lacked memory: one without leaves its share to the others.
+int run_parallel(Work& work, Team team) {
+    team.threads = static_cast<int>(std::min<long>(team.threads, work.tasks));
+    run_threads(worker, &work, team);
     return work.next.load() >= work.tasks ? 0 : 1;
 }
 
@@ -184,21 +211,91 @@ int run_tasks(const Team& team, long tasks, long scratch_bytes, const Arguments&
     return run_parallel(work, team);
 }
 
-// Calls body(task) for every task; alone where waking the others would take longer than `numbers` numbers take to read.
-constexpr long WORTH_WAKING = 1L << 15;
-template <class Body>
-void parallel(const Team& team, long tasks, long numbers, const Body& body) {
-    const Team alone = {1, nullptr};
-    Work work;
-    work.tasks = tasks;
-    work.scratch_bytes = 0;
-    work.arguments = &body;
-    work.run = [](const void* data, long task, void*) { (*static_cast<const Body*>(data))(task); };
-    run_parallel(work, numbers < WORTH_WAKING ? alone : team);
+inline void pause_briefly() {
+#if defined(__x86_64__)
+    _mm_pause();
+#else
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
 }
 
-// Rows of a matrix in one task: about 32 KB of weights, in whole groups, and whole vectors of results.
-inline long block_of_rows(long row_bytes) { return std::max(16L, (1L << 15) / row_bytes / 16 * 16); }
+// Threads that stay awake over many small jobs, for waking them takes longer than some jobs do. One thread leads, whichever
+// comes first; the others help while it has work to share. It waits for the work, never for a thread: helpers that
+// come late, or never, are not missed.
+struct Crew {
+    std::atomic<bool> led{false}, over{false};
+    std::atomic<unsigned long long> open{0};  // the job's number and, in the low half, how many of its tasks nobody has taken
+    std::atomic<long> done{0};
+    // The job; read only by who has taken one of its tasks, and until that task is done there is no other job.
+    long tasks = 0;
+    const void* body = nullptr;
+    void (*run)(const void* body, long task) = nullptr;
+
+    void help() {
+        for (unsigned long long seen; (seen = open.load(std::memory_order_acquire)) & 0xffffffffULL;)
+            if (open.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel)) {
+                run(body, tasks - static_cast<long>(seen & 0xffffffffULL));
+                done.fetch_add(1, std::memory_order_release);
+            }
+    }
+    void share(long count, const void* what, void (*how)(const void*, long)) {
+        tasks = count;
+        body = what;
+        run = how;
+        done.store(0, std::memory_order_relaxed);
+        const unsigned long long number = (open.load(std::memory_order_relaxed) >> 32) + 1;
+        open.store(number << 32 | static_cast<unsigned long long>(count), std::memory_order_release);
+        help();
+        while (done.load(std::memory_order_acquire) != count) pause_briefly();
+    }
+    void wait_and_help() {
+        for (int idle = 0; !over.load(std::memory_order_acquire); ++idle) {
+            help();
+            if (idle % 4096 == 4095) std::this_thread::yield();  // others may need the core more
+            else pause_briefly();
+        }
+    }
+};
+
+// Runs program(team) on one thread, with the others of the team at hand for parallel().
+template <class Program>
+void with_crew(const Team& team, const Program& program) {
+    struct Call {
+        Crew crew;
+        Team team;
+        const Program& program;
+    };
+    Call call = {{}, team, program};
+    call.team.crew = team.threads > 1 ? &call.crew : nullptr;
+    auto enter = [](void* data) {
+        Call& c = *static_cast<Call*>(data);
+        [[maybe_unused]] FlushSubnormals guard;  // does nothing but on x86-64
+        if (c.crew.led.exchange(true)) {
+            c.crew.wait_and_help();
+        } else {
+            c.program(c.team);
+            c.crew.over.store(true, std::memory_order_release);
+        }
+    };
+    run_threads(enter, &call, team);
+}
+
+// Calls body(task) for every task; alone where sharing would take longer than `numbers` numbers take to read.
+constexpr long WORTH_SHARING = 1L << 14;
+template <class Body>
+void parallel(const Team& team, long tasks, long numbers, const Body& body) {
+    if (team.crew && numbers >= WORTH_SHARING && tasks > 1)
+        team.crew->share(tasks, &body, [](const void* what, long task) { (*static_cast<const Body*>(what))(task); });
+    else
+        for (long task = 0; task < tasks; ++task) body(task);
+}
+
+// Rows of a matrix in one task, whole vectors of results: a few tasks for each thread, of up to 256 KB, since memory answers
+// two long readings faster than many short ones.
+inline long block_of_rows(const Team& team, long rows, long row_bytes) {
+    const long bytes = std::clamp(rows * row_bytes / (4L * std::max(1, team.threads)), 1L << 15, 1L << 18);
+    return std::max(16L, bytes / row_bytes / 16 * 16);
+}
 inline long padded(long floats) { return (floats + 15) / 16 * 16; }
 
 // ---- the kernels, once per instruction set
@@ -213,8 +310,7 @@ struct Table {
     void (*norm_backward)(const Norm<E>&, long, void*);
     void (*swiglu_forward)(const Swiglu<E>&, long, void*);
     void (*swiglu_backward)(const Swiglu<E>&, long, void*);
-    void (*mamba_step)(const Team&, const MambaStep<E>&, float*);
-    void (*feed_forward_step)(const Team&, const FeedForwardStep<E>&, float*);
+    void (*token_step)(const Team&, const TokenStep<E>&, float*);
     void (*multiply)(const Team&, const E* W, const E* bias, long rows, long columns, const float* x, float* y);
 };
 struct Kernels {
@@ -324,25 +420,32 @@ int swiglu(const Kernels& k, const Team& team, const Swiglu<E>& s) {
     return run_tasks(team, ceil_div(s.rows, ROWS), 0, s, s.dy ? k.of<E>().swiglu_backward : k.of<E>().swiglu_forward);
 }
 
-// Runs one of the steps with float32 work space on the stack of nobody.
-template <class Run>
-int with_floats(long floats, const Run& run) {
-    [[maybe_unused]] FlushSubnormals guard;
-    float* memory = static_cast<float*>(std::aligned_alloc(64, floats * sizeof(float)));
+// Floats of work space for each half of a layer.
+template <class E>
+long floats(const MambaStep<E>& s) {
+    return 2 * padded(s.H) + padded(2 * s.D) + 2 * padded(s.D) + 2 * padded(s.R + 2L * s.N);
+}
+template <class E>
+long floats(const AttentionStep<E>& s) {
+    const long blocks = ceil_div(s.past + 1, KEYS);
+    return 2 * padded(s.H) + 2 * padded(s.Q * s.P) + 2 * padded(s.G * s.P) + padded(s.Q * blocks * (s.P + 2)) + s.Q * blocks * KEYS;
+}
+template <class E>
+long floats(const FeedForwardStep<E>& s) {
+    return 3 * padded(s.H) + 2 * s.top_k * padded(s.F);
+}
+template <class E>
+int token_step(const Kernels& k, const Team& team, const TokenStep<E>& s) {
+    long most = 0;
+    for (long i = 0; i < s.count; ++i) {
+        const LayerStep<E>& layer = s.layers[i];
+        most = std::max({most, layer.is_attention ? floats(layer.attention) : floats(layer.mamba), floats(layer.feed_forward)});
+    }
+    float* memory = static_cast<float*>(std::aligned_alloc(64, (2 * padded(s.H) + padded(most)) * sizeof(float)));
     if (!memory) return NO_MEMORY;
-    run(memory);
+    with_crew(team, [&](const Team& crew) { k.of<E>().token_step(crew, s, memory); });
     std::free(memory);
     return DONE;
-}
-template <class E>
-int mamba_step(const Kernels& k, const Team& team, const MambaStep<E>& s) {
-    const long floats = 2 * padded(s.H) + padded(2 * s.D) + 2 * padded(s.D) + 2 * padded(s.R + 2L * s.N);
-    return with_floats(floats, [&](float* memory) { k.of<E>().mamba_step(team, s, memory); });
-}
-template <class E>
-int feed_forward_step(const Kernels& k, const Team& team, const FeedForwardStep<E>& s) {
-    const long floats = 3 * padded(s.H) + 2 * s.top_k * padded(s.F);
-    return with_floats(floats, [&](float* memory) { k.of<E>().feed_forward_step(team, s, memory); });
 }
 
 }  // namespace
@@ -384,8 +487,7 @@ ENTRY(conv_forward, ConvForward, conv_forward(*k, team, batches, s))
 ENTRY(conv_backward, ConvBackward, conv_backward(*k, team, batches, s))
 ENTRY(norm, Norm, norm(*k, team, s))
 ENTRY(swiglu, Swiglu, swiglu(*k, team, s))
-ENTRY(mamba_step, MambaStep, mamba_step(*k, team, s))
-ENTRY(feed_forward_step, FeedForwardStep, feed_forward_step(*k, team, s))
+ENTRY(token_step, TokenStep, token_step(*k, team, s))
 
 // y = W x + bias for one row x; W (rows, columns) and bias, which may be null, of type E, x and y float.
 EXPORT int spellbound_multiply(const char* name, int half, int threads, Runner runner, long rows, long columns, const void* W,
@@ -393,9 +495,11 @@ EXPORT int spellbound_multiply(const char* name, int half, int threads, Runner r
     const Kernels* k = find_kernels(name);
     if (!k) return UNKNOWN_KERNELS;
     const Team team = {threads, runner};
-    if (half)
-        k->of_half.multiply(team, static_cast<const bf16*>(W), static_cast<const bf16*>(bias), rows, columns, x, y);
-    else
-        k->of_float.multiply(team, static_cast<const float*>(W), static_cast<const float*>(bias), rows, columns, x, y);
+    with_crew(team, [&](const Team& crew) {
+        if (half)
+            k->of_half.multiply(crew, static_cast<const bf16*>(W), static_cast<const bf16*>(bias), rows, columns, x, y);
+        else
+            k->of_float.multiply(crew, static_cast<const float*>(W), static_cast<const float*>(bias), rows, columns, x, y);
+    });
     return DONE;
 }

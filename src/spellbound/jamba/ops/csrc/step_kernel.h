@@ -1,61 +1,34 @@
-// One token through one half of a decoder layer: norm, mixer or feed-forward, residual. See kernels.cpp for the arguments.
+// One token through a whole model: embedding, decoder layers, head. See kernels.cpp for the arguments.
 //
 // Decoding reads every weight once for each token, so it can be as fast as memory and no faster: what is between the
 // matrix-vector products is done in between, in float32, without a trip to Python.
 
-template <class E>
-static inline Vec bias_or_zero(const E* bias, long at, int width) { return bias ? load(bias + at, width) : Vec{}; }
-
-// Dot products of ROWS_AT_ONCE neighbouring rows of W (row-major, `columns` wide) with x. The rows that come next are asked
-// for in time: several short rows side by side are no pattern a processor foresees.
-template <class E>
-static inline void dot_rows(const E* W, long columns, const float* x, float* sums) {
-    Vec total[ROWS_AT_ONCE] = {};
-    const long group = ROWS_AT_ONCE * columns, ahead = (PREFETCH / (long)sizeof(E) + group - 1) / group * group;
-    constexpr int LINE = 64 / sizeof(E);
-    long c = 0;
-    for (; c + LINE <= columns; c += LINE) {
-        for (int r = 0; r < ROWS_AT_ONCE; ++r) __builtin_prefetch(W + ahead + r * columns + c);
-        for (int part = 0; part < LINE; part += LANES) {
-            const Vec v = load(x + c + part);
-            for (int r = 0; r < ROWS_AT_ONCE; ++r) total[r] += load(W + r * columns + c + part) * v;
-        }
-    }
-    for (; c + LANES <= columns; c += LANES) {
-        const Vec v = load(x + c);
-        for (int r = 0; r < ROWS_AT_ONCE; ++r) total[r] += load(W + r * columns + c) * v;
-    }
-    if (c < columns) {
-        const int width = (int)(columns - c);
-        const Vec v = load(x + c, width);
-        for (int r = 0; r < ROWS_AT_ONCE; ++r) total[r] += load(W + r * columns + c, width) * v;
-    }
-    for (int r = 0; r < ROWS_AT_ONCE; ++r) sums[r] = sum_lanes(total[r]);
-}
+// W . x for one row. Rows lie one behind the other, so a matrix is read straight through, which is the pattern memory answers
+// fastest; four sums run beside one another, for one would wait for itself.
 template <class E>
 static inline float dot_row(const E* W, long columns, const float* x) {
-    Vec total{};
-    for (long c = 0; c < columns; c += LANES) {
+    Vec sums[4] = {};
+    long c = 0;
+    for (; c + 4 * LANES <= columns; c += 4 * LANES)
+        for (int i = 0; i < 4; ++i) sums[i] += load(W + c + i * LANES) * load(x + c + i * LANES);
+    for (; c < columns; c += LANES) {
         const int width = columns - c < LANES ? (int)(columns - c) : LANES;
-        total += load(W + c, width) * load(x + c, width);
+        sums[0] += load(W + c, width) * load(x + c, width);
     }
-    return sum_lanes(total);
+    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // y[first..last) = W x (+ bias), W (rows, columns).
 template <class E>
 static inline void multiply_rows(const E* W, const E* bias, long columns, const float* x, float* y, long first, long last) {
-    long r = first;
-    for (; r + ROWS_AT_ONCE <= last; r += ROWS_AT_ONCE) dot_rows(W + r * columns, columns, x, y + r);
-    for (; r < last; ++r) y[r] = dot_row(W + r * columns, columns, x);
-    if (bias) for (r = first; r < last; ++r) y[r] += to_float(bias[r]);
+    for (long r = first; r < last; ++r) y[r] = dot_row(W + r * columns, columns, x) + (bias ? to_float(bias[r]) : 0.0f);
 }
 
 // The same over all rows, in parallel where there is enough to read. `then(first, last)` runs behind each block of rows.
 template <class E, class Then>
 static void multiply(const Team& team, const E* W, const E* bias, long rows, long columns, const float* x, float* y,
                      const Then& then) {
-    const long block = block_of_rows(columns * (long)sizeof(E));
+    const long block = block_of_rows(team, rows, columns * (long)sizeof(E));
     parallel(team, (rows + block - 1) / block, rows * columns, [&](long task) {
         const long first = task * block, last = first + block < rows ? first + block : rows;
         multiply_rows(W, bias, columns, x, y, first, last);
@@ -76,11 +49,10 @@ static inline void norm_to_float(const X* x, const E* weight, float* y, long siz
     }
 }
 
-template <class E>
-static inline void store_sum(E* y, const E* x, const float* add, long first, long last) {
+static inline void add(float* x, const float* more, long first, long last) {
     for (long c = first; c < last; c += LANES) {
         const int width = last - c < LANES ? (int)(last - c) : LANES;
-        store(y + c, load(x + c, width) + load(add + c, width), width);
+        store(x + c, load(x + c, width) + load(more + c, width), width);
     }
 }
 
@@ -115,14 +87,14 @@ static inline float advance_channel(const MambaStep<E>& s, long d, float step, f
     return sum_lanes(total);
 }
 
-// y = x + out_proj(scan(conv(in_proj(norm(x))))). `memory` holds mamba_step_floats floats.
+// x += out_proj(scan(conv(in_proj(norm(x))))). `memory` holds mamba_floats.
 template <class E>
-static void mamba_step(const Team& team, const MambaStep<E>& s, float* memory) {
+static void mamba_step(const Team& team, const MambaStep<E>& s, float* x, float* memory) {
     const long low = s.R + 2L * s.N;
     float *normal = memory, *xz = normal + padded(s.H), *conv = xz + padded(2 * s.D), *mixed = conv + padded(s.D);
     float *projected = mixed + padded(s.D), *maps = projected + padded(low), *out = maps + padded(low);
     const float* gate = xz + s.D;
-    norm_to_float(s.x, s.norm, normal, s.H, s.eps);
+    norm_to_float(x, s.norm, normal, s.H, s.eps);
     multiply(team, s.in_proj, s.in_bias, 2 * s.D, s.H, normal, xz);
     conv_step(s, xz, conv);
     multiply(team, s.x_proj, (const E*)nullptr, low, s.D, conv, projected);
@@ -133,15 +105,85 @@ static void mamba_step(const Team& team, const MambaStep<E>& s, float* memory) {
     multiply(team, s.dt_proj, s.dt_bias, s.D, s.R, dt, mixed, [&](long first, long last) {
         for (long d = first; d < last; d += LANES) {
             const int width = last - d < LANES ? (int)(last - d) : LANES;
-            const Vec step = softplus(load(mixed + d, width)), x = load(conv + d, width), input = step * x;
+            const Vec step = softplus(load(mixed + d, width)), u = load(conv + d, width), input = step * u;
             Vec y{};
             for (int lane = 0; lane < width; ++lane) y[lane] = advance_channel(s, d + lane, step[lane], input[lane], B, C);
-            y += load(s.skip + d, width) * x;
+            y += load(s.skip + d, width) * u;
             store(mixed + d, y * silu(load(gate + d, width)), width);
         }
     });
     multiply(team, s.out_proj, s.out_bias, s.H, s.D, mixed, out,
-             [&](long first, long last) { store_sum(s.y, s.x, out, first, last); });
+             [&](long first, long last) { add(x, out, first, last); });
+}
+
+// Attention of all heads that share keys over one block of KEYS keys: for each head the highest score, the sum of weights
+// relative to it, and the weighted sum of values (P).
+template <class E>
+static void attend_block(const AttentionStep<E>& s, const float* q, long group, long begin, long end, float* scores, float* parts) {
+    const E *keys = s.keys + group * s.head_stride, *values = s.values + group * s.head_stride;
+    const long P = s.P, heads = s.Q / s.G;
+    for (long i = begin; i < end; ++i)
+        for (long r = 0; r < heads; ++r) scores[r * KEYS + i - begin] = dot_row(keys + i * P, P, q + r * P);
+    for (long r = 0; r < heads; ++r) {
+        float *row = scores + r * KEYS, *part = parts + r * (P + 2), highest = row[0], total = 0.0f;
+        for (long i = 1; i < end - begin; ++i) highest = row[i] > highest ? row[i] : highest;
+        for (long i = 0; i < end - begin; i += LANES) {
+            const int width = end - begin - i < LANES ? (int)(end - begin - i) : LANES;
+            store(row + i, exp2_vec(load(row + i, width) - highest), width);
+        }
+        for (long i = 0; i < end - begin; ++i) total += row[i];
+        part[0] = highest;
+        part[1] = total;
+    }
+    for (long c = 0; c < P; c += LANES) {
+        const int width = P - c < LANES ? (int)(P - c) : LANES;
+        for (long r = 0; r < heads; ++r) {
+            Vec sum{};
+            for (long i = begin; i < end; ++i) sum += load(values + i * P + c, width) * scores[r * KEYS + i - begin];
+            store(parts + r * (P + 2) + 2 + c, sum, width);
+        }
+    }
+}
+
+// x += o_proj(attention(norm(x))) over the past and this token, whose key and value are written behind the past.
+template <class E>
+static void attention_step(const Team& team, const AttentionStep<E>& s, float* x, float* memory) {
+    const long P = s.P, heads = s.Q / s.G, length = s.past + 1, blocks = (length + KEYS - 1) / KEYS;
+    float *normal = memory, *q = normal + padded(s.H), *mixed = q + padded(s.Q * P), *k = mixed + padded(s.Q * P);
+    float *v = k + padded(s.G * P), *out = v + padded(s.G * P), *parts = out + padded(s.H);
+    float* scores = parts + padded(s.G * blocks * heads * (P + 2));
+    norm_to_float(x, s.norm, normal, s.H, s.eps);
+    multiply(team, s.q_proj, (const E*)nullptr, s.Q * P, s.H, normal, q);
+    multiply(team, s.k_proj, (const E*)nullptr, s.G * P, s.H, normal, k);
+    multiply(team, s.v_proj, (const E*)nullptr, s.G * P, s.H, normal, v);
+    const float scale = LOG2E / __builtin_sqrtf((float)P);  // scores to the base 2
+    for (long i = 0; i < s.Q * P; ++i) q[i] *= scale;
+    for (long g = 0; g < s.G; ++g)
+        for (long c = 0; c < P; c += LANES) {
+            const int width = P - c < LANES ? (int)(P - c) : LANES;
+            const long at = g * s.head_stride + s.past * P + c;
+            store(s.keys + at, load(k + g * P + c, width), width);
+            store(s.values + at, load(v + g * P + c, width), width);
+        }
+    parallel(team, s.G * blocks, 2 * s.G * length * P, [&](long task) {
+        const long group = task / blocks, begin = task % blocks * KEYS, end = begin + KEYS < length ? begin + KEYS : length;
+        attend_block(s, q + group * heads * P, group, begin, end, scores + task * heads * KEYS, parts + task * heads * (P + 2));
+    });
+    for (long head = 0; head < s.Q; ++head) {
+        const float* first = parts + (head / heads * blocks * heads + head % heads) * (P + 2);
+        const long next = heads * (P + 2);
+        float highest = first[0], total = 0.0f;
+        for (long b = 1; b < blocks; ++b) highest = first[b * next] > highest ? first[b * next] : highest;
+        for (long c = 0; c < P; ++c) mixed[head * P + c] = 0.0f;
+        for (long b = 0; b < blocks; ++b) {
+            const float* part = first + b * next;
+            const float weight = exp2_vec(splat(part[0] - highest))[0];
+            total += weight * part[1];
+            for (long c = 0; c < P; ++c) mixed[head * P + c] += weight * part[2 + c];
+        }
+        for (long c = 0; c < P; ++c) mixed[head * P + c] /= total;
+    }
+    multiply(team, s.o_proj, (const E*)nullptr, s.H, s.Q * P, mixed, out, [&](long first, long last) { add(x, out, first, last); });
 }
 
 // Weights and indices of the best experts, best first: softmax over all, not renormalised.
@@ -162,15 +204,16 @@ static void route(const FeedForwardStep<E>& s, const float* x, float* weights, l
     }
 }
 
-// y = x + the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. `memory` holds feed_forward_step_floats.
+// x += the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. `memory` holds feed_forward_floats.
 template <class E>
-static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, float* memory) {
-    float *normal = memory, *inner = normal + padded(s.H), *up_scratch = inner + s.top_k * padded(s.F), *out = up_scratch + s.top_k * padded(s.F);
+static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, float* x, float* memory) {
+    float *normal = memory, *inner = normal + padded(s.H), *up_scratch = inner + s.top_k * padded(s.F);
+    float* out = up_scratch + s.top_k * padded(s.F);
     float weights[MAX_EXPERTS] = {1.0f};
     long chosen[MAX_EXPERTS] = {0};
-    norm_to_float(s.x, s.norm, normal, s.H, s.eps);
+    norm_to_float(x, s.norm, normal, s.H, s.eps);
     if (s.router) route(s, normal, weights, chosen);
-    const long block = block_of_rows(2 * s.H * (long)sizeof(E)), blocks = (s.F + block - 1) / block;
+    const long block = block_of_rows(team, s.top_k * s.F, 2 * s.H * (long)sizeof(E)), blocks = (s.F + block - 1) / block;
     parallel(team, s.top_k * blocks, 2 * s.top_k * s.F * s.H, [&](long task) {
         const long k = task / blocks, first = task % blocks * block, last = first + block < s.F ? first + block : s.F;
         const E *gate = s.gate + chosen[k] * s.gate_expert, *up = s.up + chosen[k] * s.gate_expert;
@@ -182,7 +225,7 @@ static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, flo
             store(a + c, silu(load(a + c, width)) * load(b + c, width) * weights[k], width);
         }
     });
-    const long rows = block_of_rows(s.top_k * s.F * (long)sizeof(E));
+    const long rows = block_of_rows(team, s.H, s.top_k * s.F * (long)sizeof(E));
     parallel(team, (s.H + rows - 1) / rows, s.top_k * s.F * s.H, [&](long task) {
         const long first = task * rows, last = first + rows < s.H ? first + rows : s.H;
         float* part = out + padded(s.H);
@@ -191,6 +234,21 @@ static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, flo
             multiply_rows(s.down + chosen[k] * s.H * s.F, (const E*)nullptr, s.F, inner + k * padded(s.F), target, first, last);
             if (k) for (long r = first; r < last; ++r) out[r] += part[r];
         }
-        store_sum(s.y, s.x, out, first, last);
+        add(x, out, first, last);
     });
+}
+
+// Logits of the token after `token`. `memory` holds what token_step in kernels.cpp says.
+template <class E>
+static void token_step(const Team& team, const TokenStep<E>& s, float* memory) {
+    float *x = memory, *normal = x + padded(s.H), *work = normal + padded(s.H);
+    for (long c = 0; c < s.H; ++c) x[c] = to_float(s.embedding[s.token * s.H + c]);
+    for (long i = 0; i < s.count; ++i) {
+        const LayerStep<E>& layer = s.layers[i];
+        if (layer.is_attention) attention_step(team, layer.attention, x, work);
+        else mamba_step(team, layer.mamba, x, work);
+        feed_forward_step(team, layer.feed_forward, x, work);
+    }
+    norm_to_float(x, s.norm, normal, s.H, s.eps);
+    multiply(team, s.head, (const E*)nullptr, s.V, s.H, normal, s.logits);
 }

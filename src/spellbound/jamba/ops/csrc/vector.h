@@ -76,10 +76,15 @@ static inline Vec log1p_vec(Vec e) {
 static inline Vec softplus(Vec x, Vec e) { return positive_part(x) + log1p_vec(e); }
 static inline Vec softplus(Vec x) { return softplus(x, exp_minus_magnitude(x)); }
 
+// Sum of all lanes, half to half.
 static inline float sum_lanes(Vec v) {
-    float total = 0.0f;
-    for (int lane = 0; lane < LANES; ++lane) total += v[lane];
-    return total;
+    constexpr int QUARTERS = LANES / 4;
+    typedef float Four __attribute__((vector_size(16)));
+    Four parts[QUARTERS];
+    __builtin_memcpy(parts, &v, sizeof v);
+    for (int count = QUARTERS / 2; count; count /= 2)
+        for (int i = 0; i < count; ++i) parts[i] += parts[i + count];
+    return (parts[0][0] + parts[0][2]) + (parts[0][1] + parts[0][3]);
 }
 
 // bfloat16: the upper half of a float; stored rounded to nearest, ties to even.
@@ -97,6 +102,13 @@ static inline Vec load(const float* from) { Vec v; __builtin_memcpy(&v, from, si
 static inline Vec load(const bf16* from) { HVec v; __builtin_memcpy(&v, from, sizeof v); return widen(v); }
 static inline void store(float* to, Vec v) { __builtin_memcpy(to, &v, sizeof v); }
 static inline void store(bf16* to, Vec v) { const HVec half = narrow(v); __builtin_memcpy(to, &half, sizeof half); }
+#if LANES == 16
+static inline __mmask16 first_lanes(int width) { return (__mmask16)(0xffffu >> (LANES - width)); }
+static inline Vec load(const float* from, int width) { return _mm512_maskz_loadu_ps(first_lanes(width), from); }
+static inline Vec load(const bf16* from, int width) { return widen((HVec)_mm256_maskz_loadu_epi16(first_lanes(width), from)); }
+static inline void store(float* to, Vec v, int width) { _mm512_mask_storeu_ps(to, first_lanes(width), v); }
+static inline void store(bf16* to, Vec v, int width) { _mm256_mask_storeu_epi16(to, first_lanes(width), (__m256i)narrow(v)); }
+#else
 static inline Vec load(const float* from, int width) {
     if (width == LANES) return load(from);
     Vec v{};
@@ -117,3 +129,4 @@ static inline void store(bf16* to, Vec v, int width) {
     const HVec half = narrow(v);
     __builtin_memcpy(to, &half, width * sizeof(bf16));
 }
+#endif
