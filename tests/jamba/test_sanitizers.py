@@ -65,7 +65,7 @@ def test_a_crew_shares_its_jobs_without_a_race(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("the sanitizers are gcc's: apt-get install g++")
     program = tmp_path / "crew"
-    flags = "-std=c++17 -O1 -g -pthread -fsanitize=thread -Wno-unused-function".split()
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", "-fsanitize=thread", "-Wno-unused-function"]
     source = Path(__file__).with_name("crew.cpp")
     subprocess.run([compiler, *flags, f"-I{CSRC}", str(source), "-o", str(program)], check=True)
     run = subprocess.run([program], capture_output=True, text=True, check=False, timeout=120)

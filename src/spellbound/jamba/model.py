@@ -33,7 +33,7 @@ _STEP_SIZES = (
 )  # fresh Mamba layers forget over 10 to 1,000 tokens, as Mamba's own code starts them
 # Tokens of a row that go through all layers at once where no gradient is wanted: enough that reading the
 # weights is not the work, few enough that the activations stay small.
-_CHUNK_ON_CPU = 1024
+_CHUNK_ON_CPU = 512
 _CHUNK_ELSEWHERE = 8192
 _ACTIVATIONS = ("silu", "swish")  # two names of one function
 _INDEX_DTYPES = (torch.int64, torch.int32)
