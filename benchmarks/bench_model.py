@@ -118,6 +118,7 @@ def growth(job: Job, settings: Settings) -> Iterator[Line]:
     with torch.inference_mode():
         timing = timed(settings, reading.read)
         kept_mb = reading.state.nbytes() / 2**20
+        reading.clock.remove()
         later = timed(settings, reading.write, prepare=lambda: None)
     line = partial(job.line, settings=settings, version=version)
     # The quickest of the runs: the others differ from it by what disturbed them.
@@ -165,10 +166,16 @@ class AttentionClock:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.seconds = self._begin = 0.0
+        self._hooks = []
         for module in model.modules():
             if isinstance(module, Attention):
-                module.register_forward_pre_hook(self._start)
-                module.register_forward_hook(self._stop)
+                self._hooks.append(module.register_forward_pre_hook(self._start))
+                self._hooks.append(module.register_forward_hook(self._stop))
+
+    def remove(self) -> None:
+        """Leave the model as it was: hooks keep single tokens from the one call they would be."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _start(self, *_: Any) -> None:
         self._begin = perf_counter()

@@ -48,8 +48,19 @@ Seconds are the median of the undisturbed runs (least to most), or of all runs w
 *Runs* counts the undisturbed ones and all; *others* is how many processors anybody else used meanwhile.
 *Memory* is by how much the peak grew. *Faster* is our speed over a peer's; *of the floor* is our time over
 that of what nobody can avoid."""
-_HEADS = ["tokens", "threads", "who", "value", "seconds"]
-_HEADS += ["memory", "faster", "of the floor", "runs", "others", ""]
+_HEADS = [
+    "tokens",
+    "threads",
+    "who",
+    "value",
+    "seconds",
+    "memory",
+    "faster",
+    "of the floor",
+    "runs",
+    "others",
+    "",
+]
 
 
 def machine_text(machine: Machine) -> str:
@@ -92,20 +103,7 @@ def measurements_table(lines: Sequence[Line]) -> str:
                 line.note,
             ]
         )
-    heads = [
-        "tokens",
-        "threads",
-        "who",
-        "value",
-        "seconds",
-        "memory",
-        "faster",
-        "of the floor",
-        "runs",
-        "others",
-        "",
-    ]
-    return table(*_without_empty(heads, rows))
+    return table(*_without_empty(_HEADS, rows))
 
 
 def ratios(line: Line, lines: Sequence[Line]) -> tuple[str, str]:

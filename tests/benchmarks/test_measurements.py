@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import bench_model, bench_scan, bench_train
 from benchmarks.jobs import Job
@@ -12,6 +13,9 @@ from benchmarks.lines import Line
 from benchmarks.machine import describe
 from benchmarks.measure import Settings
 from benchmarks.peers import scans
+from spellbound.jamba import model
+from spellbound.jamba.step import one_token
+from tests.jamba.kernels import needs_library
 
 ONCE = Settings(threads=2, reps=1, seconds=0.0, quiet_wait=0.0)
 Measure = Callable[[Job, Settings], Iterator[Line]]
@@ -79,6 +83,22 @@ def test_growth_tells_attention_from_the_rest() -> None:
     assert "attention" in whole.note
 
 
+@needs_library
+def test_after_a_context_single_tokens_are_read_as_they_are_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[bool] = []
+
+    def watch(*arguments: Any) -> Any:
+        result = one_token(*arguments)
+        calls.append(result is not None)
+        return result
+
+    monkeypatch.setattr(model, "one_token", watch)
+    lines_of(bench_model.growth, "ours fp32", bench_model.GROWTH, tokens=40)
+    assert calls[-1]
+
+
 @pytest.mark.parametrize(
     "what", [bench_scan.SCAN, bench_scan.SCAN_BOTH, bench_scan.CONV, bench_scan.CONV_BOTH]
 )
@@ -88,6 +108,14 @@ def test_an_operation_is_checked_and_measured_and_so_is_a_copy(what: str) -> Non
     (copy,) = lines_of(bench_scan.copy, bench_scan.COPY, what, options=options)
     assert ours.unit == copy.unit == bench_scan.UNIT
     assert "GB/s" in copy.note
+
+
+def test_a_peer_gets_the_layout_it_wants_before_the_clock_runs() -> None:
+    for tensor in bench_scan.scan_inputs(2, 5, 6, torch.float32, "cpu"):
+        theirs = bench_scan.as_wanted("mamba-ssm", tensor)
+        assert torch.equal(theirs, tensor)
+        assert tensor.dim() != 3 or theirs.transpose(1, 2).is_contiguous()
+        assert bench_scan.as_wanted("ours triton", tensor) is tensor
 
 
 def test_an_operation_that_computes_something_else_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

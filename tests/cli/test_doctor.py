@@ -91,7 +91,7 @@ def test_processor_and_memory_are_named() -> None:
 
 def test_forced_slow_kernels_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPELLBOUND_KERNELS", "reference")
-    (finding,) = findings_of("kernels")
+    finding, *_ = findings_of("kernels")  # a GPU has its own
     assert finding.status == "warn"
     assert finding.detail.startswith("reference")
     assert finding.remedy == "unset SPELLBOUND_KERNELS"
@@ -115,6 +115,18 @@ def test_compiled_kernels_that_are_forced_and_absent_are_broken(source_without_l
     assert outcome.returncode == 1
     assert line_of("kernels", outcome.stdout).startswith("✗")
     assert "make install" in outcome.stdout
+
+
+def test_a_gpu_without_triton_is_told() -> None:
+    code = (
+        "import sys, torch; sys.modules['triton'] = None; torch.cuda.is_available = lambda: True\n"
+        "from spellbound.cli.doctor import check_kernels\n"
+        "_, finding = check_kernels()\n"
+        "print(finding.subject, finding.status, finding.remedy)"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert outcome.stdout.startswith("cuda kernels warn no Triton kernels")
+    assert "pip install triton" in outcome.stdout
 
 
 @pytest.mark.parametrize(

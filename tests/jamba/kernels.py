@@ -11,7 +11,7 @@ from spellbound.jamba.ops.cpp.library import INSTRUCTION_SETS, lanes, load_libra
 
 AVAILABLE = [name for name in INSTRUCTION_SETS if lanes(name)]
 needs_library = pytest.mark.skipif(
-    load_library() is None, reason="no compiled kernels; install g++, then: make install"
+    load_library() is None, reason="no compiled kernels; install g++, then: touch setup.py && make install"
 )
 
 

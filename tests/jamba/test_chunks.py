@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from spellbound.jamba import JambaForCausalLM, JambaState
 from spellbound.jamba import model as module
@@ -215,3 +216,13 @@ SLACK = 24 * 2**20  # the allocator's own; read at once the row would take 110 M
 def test_memory_of_a_long_row_is_that_of_a_chunk_and_keys_and_values() -> None:
     outcome = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     assert int(outcome.stdout) < KEYS_AND_VALUES + SLACK
+
+
+def test_weights_from_elsewhere_are_read_once(reads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, input_ids = ours(), tokens(2, 40)
+    wanted = whole(model, input_ids)
+    cpu_offload(model, execution_device="cpu")
+    set_chunk(monkeypatch, 10)
+    reads.clear()
+    assert relative_error(whole(model, input_ids), wanted) < 1e-5
+    assert reads == [40]

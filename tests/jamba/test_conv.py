@@ -137,9 +137,22 @@ def test_more_taps_than_the_kernel_has_room_for(kind: str, monkeypatch: pytest.M
     assert_close([y], [exact], TOLERANCE)
 
 
+@pytest.mark.parametrize("kind", ["reference", "torch", pytest.param("cpp", marks=needs_library)])
+def test_the_output_has_the_dtype_of_the_input(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_KERNELS", kind)
+    x, weight, bias, _ = arguments(1, 9, 4, 3)
+    assert causal_conv(x.bfloat16(), weight.float(), bias.float()).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(
     ("place", "tensor"),
-    [(0, torch.zeros(2, 0, 3)), (1, torch.zeros(4, 4)), (2, torch.zeros(4)), (3, torch.zeros(2, 4, 3))],
+    [
+        (0, torch.zeros(2, 0, 3)),
+        (1, torch.zeros(4, 4)),
+        (1, torch.zeros(3, 0)),
+        (2, torch.zeros(4)),
+        (3, torch.zeros(2, 4, 3)),
+    ],
 )
 def test_what_does_not_fit_is_refused_before_raw_memory_is_read(place: int, tensor: Tensor) -> None:
     inputs = [each.float() for each in arguments(2, 5, 3, 4)]

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from spellbound.errors import InputError
 from spellbound.jamba import linear as module
 from spellbound.jamba.linear import Linear, describe_bf16, linear
+from spellbound.jamba.ops.cpp.step import linear_row_cpp
+from tests.jamba.kernels import needs_library
 from tests.jamba.largest import Largest
 from tests.jamba.models import ours, tokens
 
@@ -65,6 +67,30 @@ def test_only_many_rows_of_bfloat16_without_gradients_are_converted(convert: lis
         assert not convert
         linear(numbers(9, 8), weight)
     assert len(convert) == 1
+
+
+@needs_library
+def test_one_row_is_multiplied_by_our_own_product_where_it_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Tensor] = []
+
+    def noted(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        calls.append(x)
+        return linear_row_cpp(x, weight_OI, bias_O)
+
+    monkeypatch.setattr(module, "linear_row_cpp", noted)
+    monkeypatch.setattr(module, "_LARGE", 1)
+    x, weight, bias = (numbers(*shape).float() for shape in ((1, 1, 8), (6, 8), (6,)))
+    with torch.no_grad():
+        assert torch.allclose(linear(x, weight, bias), nn.functional.linear(x, weight, bias))
+        assert len(calls) == 1
+        linear(x, weight, torch.zeros(1).expand(6))
+        linear(x, weight, torch.zeros(1))
+        linear(x, weight.t().contiguous().t())
+        linear(x, weight.to("meta"))
+        for wrong in ((x[..., :5], weight), (x, weight, bias.bfloat16())):
+            with pytest.raises(RuntimeError):
+                linear(*wrong)
+    assert len(calls) == 1
 
 
 def test_no_whole_weight_is_held_in_float32(convert: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,16 @@ def test_one_thread_and_many_give_equal_bytes() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@needs_library
+def test_the_default_dtype_is_not_ours(request: pytest.FixtureRequest) -> None:
+    x, weight = normal(70, 33), normal(33, seed=1)
+    expected = run(norm_of(AVAILABLE[0]), [x, weight], torch.float32)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    torch.set_default_dtype(torch.bfloat16)
+    actual = run(norm_of(AVAILABLE[0]), [x, weight], torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["reference", "torch", pytest.param("cpp", marks=needs_library)])
 def test_no_rows_at_all(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPELLBOUND_KERNELS", kind)
@@ -112,5 +122,7 @@ def test_no_rows_at_all(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_halves_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="up is"):
         swiglu(torch.zeros(3, 4), torch.zeros(3, 5))
+    with pytest.raises(InputError, match=r"gate is \(3, 5\); without up"):
+        swiglu(torch.zeros(3, 5))
     with pytest.raises(InputError, match="weight_H is"):
         rms_norm(torch.zeros(3, 4), torch.ones(5), EPS)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spellbound.errors import InputError
+from spellbound.errors import EnvironmentFault, InputError
 from spellbound.jamba.ops import describe, selective_scan
 from spellbound.jamba.ops.chunked import CHUNK, selective_scan_chunked
+from spellbound.jamba.ops.cpp.library import load_library
 from spellbound.jamba.ops.cpp.scan import selective_scan_cpp
 from spellbound.jamba.ops.reference import selective_scan_reference
 from tests.jamba.kernels import AVAILABLE, needs_library, run
+from tests.jamba.largest import Largest
 from tests.jamba.models import relative_error
 
+ROOT = Path(__file__).resolve().parents[2]
 Scan = Callable[..., tuple[Tensor, Tensor]]
 COMPILED = [pytest.param(partial(selective_scan_cpp, instruction_set=name), id=name) for name in AVAILABLE]
 every_scan = pytest.mark.parametrize("scan", [pytest.param(selective_scan_chunked, id="torch"), *COMPILED])
@@ -201,6 +205,25 @@ def test_the_environment_forces_one(forced: str, monkeypatch: pytest.MonkeyPatch
     assert torch.allclose(y, exact, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["reference", "torch", pytest.param("cpp", marks=needs_library)])
+def test_autocast_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_KERNELS", kind)
+    x, dt, A, B, C, *_ = (z.float() for z in arguments(1, 70, 8, 16))
+    expected, _ = selective_scan(x, dt, A, B, C)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = selective_scan(x, dt, A, B, C)
+    assert torch.equal(y, expected)
+
+
+@needs_library
+def test_without_gradients_nothing_is_kept_for_them() -> None:
+    x, dt, A, B, C, skip, *_ = (z.float() for z in arguments(1, 64 * 20, 1, 32))
+    scan: Scan = selective_scan_cpp
+    with torch.no_grad(), Largest() as largest:
+        scan(x, dt, A, B, C, torch.nn.Parameter(skip), None, None, None)
+    assert largest.numel == x.numel()  # the output; a state for each tile would be twice that or more
+
+
 MISFITS: dict[str, tuple[int, Tensor]] = {
     "dt": (1, torch.zeros(2, 5, 4)),
     "A": (2, torch.zeros(2, 4)),
@@ -297,20 +320,36 @@ def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         describe()
 
 
+@needs_library
+def test_a_library_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: str) -> None:
+        raise OSError(f"{path}: wrong ELF class")
+
+    monkeypatch.setattr("ctypes.CDLL", broken)
+    with pytest.raises(EnvironmentFault, match=r"do not load \(.*_kernels.*ELF class\); install a C"):
+        load_library.__wrapped__()
+
+
 def test_without_a_library_torch_is_used_and_cpp_refused() -> None:
     """In a process of its own, told that no extension suffix exists: as on a machine without a compiler."""
     code = (
         "import importlib.machinery as m; m.EXTENSION_SUFFIXES.clear()\n"
         "from spellbound.jamba.ops import describe\n"
-        "print(describe().name, '|', describe().reason)"
+        "print(describe().name, '|', describe().reason)\n"
+        "import torch\n"
+        "from tests.jamba.models import ours, tokens\n"
+        "model = ours()\n"
+        "state = model.new_state(1)\n"
+        "with torch.no_grad(): print(*model(tokens(1, 1), state=state).logits.shape)"
     )
     environment = {key: value for key, value in os.environ.items() if key != "SPELLBOUND_KERNELS"}
     plain = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert plain.stdout.startswith("torch | no compiled library")
+    assert plain.stdout.endswith("1 1 97\n")  # a token can be decoded too
     environment["SPELLBOUND_KERNELS"] = "cpp"
     forced = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert "EnvironmentFault: SPELLBOUND_KERNELS=cpp, but the C++ kernels were not built" in forced.stderr

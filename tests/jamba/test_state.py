@@ -86,6 +86,21 @@ def test_gradients_of_a_forward_with_a_state_equal_those_without() -> None:
         assert torch.allclose(found, wanted, atol=1e-6)
 
 
+def test_queries_alone_may_be_trained_from_a_state() -> None:
+    # One layer: nothing that is remembered depends on the queries.
+    only = {"attn_layer_period": 1, "attn_layer_offset": 0, "num_hidden_layers": 1}
+    model, ids = ours(**only).requires_grad_(False), tokens(1, 10)
+    layer: Any = model.model.layers[0]
+    layer.self_attn.q_proj.requires_grad_(True)
+    state = model.new_state(1)
+    losses = [model(part, state=state).logits.sum() for part in ids.split(5, 1)]
+    torch.stack(losses).sum().backward()
+    stepwise = layer.self_attn.q_proj.weight.grad.clone()
+    model.zero_grad()
+    model(ids).logits.sum().backward()
+    assert relative_error(stepwise, layer.self_attn.q_proj.weight.grad) < 1e-4
+
+
 def test_a_state_may_leave_inference_mode() -> None:
     input_ids = tokens(1, 20)
     state = MODEL.new_state(1)

@@ -1,15 +1,24 @@
-"""One token through a layer in two calls: what the modules compute, for every kind of layer, and only when
-allowed."""
+"""One token through the whole model in one call: what the modules compute, for every kind of layer, and only
+when allowed."""
 
+import copy
+import gc
+import pickle
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
-from torch import Tensor
+from torch import Tensor, nn
 
+from spellbound.errors import InputError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba import model as model_module
+from spellbound.jamba.feed_forward import Router
+from spellbound.jamba.mamba import MambaMixer
+from spellbound.jamba.model import JambaDecoderLayer
 from spellbound.jamba.ops.cpp.library import best_instruction_set
 from spellbound.jamba.ops.cpp.step import (
     AttentionMemory,
@@ -93,15 +102,21 @@ def test_half_precision_is_no_further_from_the_truth_than_the_modules(
         "another kernel",
         "wider state",
         "own forward",
-        "buffer",
+        "own class",
+        "hook of all modules",
+        "strided weight",
     ],
 )
 def test_whatever_changes_the_modules_goes_through_the_modules(
-    hinder: str, fused_calls: list[bool], monkeypatch: pytest.MonkeyPatch
+    hinder: str,
+    fused_calls: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     model, ids = ours(), tokens(1, 9)
     plain = decode(model, ids)
     assert fused_calls.pop()
+    fused_calls.clear()
     layer: Any = model.model.layers[-1]
     if hinder == "gradient":
         state = model.new_state(1)
@@ -124,11 +139,18 @@ def test_whatever_changes_the_modules_goes_through_the_modules(
         elif hinder == "wider state":
             original = model.new_state
             monkeypatch.setattr(model, "new_state", lambda rows: original(rows, torch.float64))
-        elif hinder == "buffer":
+        elif hinder == "own class":
+            for each in model.model.layers:
+                each.__class__ = type("Layer", (JambaDecoderLayer,), {"__module__": "elsewhere"})
+            model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone())  # is looked at anew
+        elif hinder == "hook of all modules":
+            handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+            request.addfinalizer(handle.remove)
+        elif hinder == "strided weight":
             weight = layer.input_layernorm.weight
             layer.input_layernorm.weight = torch.nn.Parameter(weight.repeat(2)[::2])
         result = decode(model, ids)
-    assert not fused_calls[-1]
+    assert not any(fused_calls)
     assert relative_error(result[:1].float(), plain) < 1e-5
 
 
@@ -153,6 +175,18 @@ def test_weights_that_move_or_change_are_noticed(fused_calls: list[bool]) -> Non
     assert fused_calls[-1]
 
 
+def test_a_hook_that_is_gone_hinders_no_longer(fused_calls: list[bool]) -> None:
+    model, ids = ours(), tokens(1, 9)
+    seen: list[Tensor] = []
+    hook = model.model.layers[1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    watched = decode(model, ids)
+    assert not fused_calls[-1]
+    assert len(seen) == 5  # the prompt, then each token
+    hook.remove()
+    assert relative_error(decode(model, ids), watched) < 1e-5
+    assert fused_calls[-1]
+
+
 def test_a_merged_adapter_is_fused_again(fused_calls: list[bool]) -> None:
     model, ids = ours(), tokens(1, 9)
     config = LoraConfig(target_modules=["in_proj", "q_proj", "up_proj"], init_lora_weights=False)
@@ -162,6 +196,102 @@ def test_a_merged_adapter_is_fused_again(fused_calls: list[bool]) -> None:
     merged = adapted.merge_and_unload()
     assert relative_error(decode(merged, ids), expected) < 1e-5
     assert fused_calls[-1]
+
+
+def test_a_hook_taken_away_hinders_no_longer(fused_calls: list[bool]) -> None:
+    model, ids = ours(), tokens(1, 7)
+    for register in (
+        model.model.layers[0].register_forward_hook,
+        nn.modules.module.register_module_forward_hook,
+    ):
+        handle = register(lambda *_: None)
+        decode(model, ids)
+        handle.remove()
+        assert not fused_calls[-1]
+        decode(model, ids)
+        assert fused_calls[-1]
+
+
+def test_dropout_is_left_to_the_modules(fused_calls: list[bool]) -> None:
+    model, ids = ours(attention_dropout=0.5), tokens(1, 7)
+    decode(model, ids)
+    assert fused_calls[-1]
+    decode(model.train(), ids)
+    assert not fused_calls[-1]
+
+
+def test_another_number_of_experts_is_noticed(fused_calls: list[bool]) -> None:
+    model, ids = ours(), tokens(1, 9)
+    decode(model, ids)
+    for module in model.modules():
+        if isinstance(module, Router):
+            module.top_k = 1
+    with torch.inference_mode():
+        assert relative_error(decode(model, ids), model(ids).logits[:, 5:]) < 1e-5
+    assert fused_calls[-1]
+
+
+def test_a_new_module_is_noticed_where_the_old_one_lay(fused_calls: list[bool]) -> None:
+    model, ids = ours(), tokens(1, 9)
+    decode(model, ids)
+    layer: Any = model.model.layers[0]
+    config = model.config
+    del layer.mamba  # the next module made may get its address
+    layer.mamba = MambaMixer(config)
+    nn.init.normal_(layer.mamba.in_proj.weight)
+    with torch.inference_mode():
+        assert relative_error(decode(model, ids), model(ids).logits[:, 5:]) < 1e-5
+    assert fused_calls[-1]
+
+
+def test_a_state_elsewhere_is_an_error_of_torch() -> None:
+    model, ids = ours(), tokens(1, 1)
+    state = model.new_state(1)
+    for layer in state.layers:
+        if isinstance(layer, MambaState):
+            layer.conv_BKD = layer.conv_BKD.to("meta")
+    with torch.no_grad(), pytest.raises((InputError, RuntimeError), match="meta"):
+        model(ids, state=state)
+
+
+def test_an_embedding_with_fewer_rows_than_the_head_is_an_error_of_torch() -> None:
+    model = ours()
+    model.model.embed_tokens = nn.Embedding(50, 32)
+    with torch.no_grad(), pytest.raises(IndexError):
+        model(torch.tensor([[60]]), state=model.new_state(1))
+
+
+def test_the_step_is_neither_copied_nor_keeps_the_model() -> None:
+    model, ids = ours(), tokens(1, 7)
+    expected = decode(model, ids)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 (our own bytes)
+        assert other.fused_step is None
+        assert torch.equal(decode(other, ids), expected)
+    held: Any = model
+    held.usual_forward = model.forward  # as wrappers do: the model is in its own dict
+    gone = weakref.ref(model)
+    del model, held
+    gc.collect()
+    assert gone() is None
+
+
+def test_several_python_threads_at_once(fused_calls: list[bool]) -> None:
+    models, ids = [ours(), ours(seed=1)], tokens(1, 12)
+    expected = [decode(model, ids) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda index: decode(models[index % 2], ids), range(12)))
+    assert all(torch.equal(result, expected[index % 2]) for index, result in enumerate(results))
+    assert fused_calls[-1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_dtype_is_not_ours(dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    model, ids, x, weight = ours(), tokens(1, 7), random(1, 70), random(300, 70)
+    expected, product = decode(model, ids), linear_row_cpp(x, weight, None)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    torch.set_default_dtype(dtype)
+    assert torch.equal(decode(model, ids), expected)
+    assert torch.equal(linear_row_cpp(x, weight, None), product)
 
 
 def test_a_step_leaves_the_old_state_as_it_was() -> None:

@@ -120,16 +120,11 @@ def check_accelerator() -> Iterator[Finding]:
 
 def check_kernels() -> Iterator[Finding]:
     """Say which kernels are active and why; ones that were forced and are absent raise."""
-    from spellbound.jamba.ops import describe
+    import torch
 
-    report = describe()
-    fast = report.name == "cpp"
-    detail = (
-        f"{report.name} ({report.detail}): {report.reason if fast else 'slower than the compiled kernels'}"
-    )
-    forced = "unset SPELLBOUND_KERNELS" if os.environ.get("SPELLBOUND_KERNELS") else report.reason
-    remedy = "" if fast else forced
-    yield Finding(subject="kernels", status="ok" if fast else "warn", detail=detail, remedy=remedy)
+    yield _kernels("cpu", "cpp")
+    if torch.cuda.is_available():
+        yield _kernels("cuda", "triton")
 
 
 def check_bf16() -> Iterator[Finding]:
@@ -190,6 +185,18 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "model": check_model,
     "memory": check_memory,
 }
+
+
+def _kernels(device: str, fastest: str) -> Finding:
+    from spellbound.jamba.ops import describe
+
+    report = describe(device)
+    fast = report.name == fastest
+    subject = "kernels" if device == "cpu" else f"{device} kernels"
+    detail = f"{report.name} ({report.detail}): {report.reason if fast else f'slower than {fastest}'}"
+    forced = "unset SPELLBOUND_KERNELS" if os.environ.get("SPELLBOUND_KERNELS") else report.reason
+    remedy = "" if fast else forced
+    return Finding(subject=subject, status="ok" if fast else "warn", detail=detail, remedy=remedy)
 
 
 def _requirements(extra: str) -> list[Requirement]:

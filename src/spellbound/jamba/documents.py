@@ -43,13 +43,3 @@ class Documents:
             begins = starts_T.nonzero().flatten().tolist()
             rows.append([end - begin for begin, end in zip(begins, [*begins[1:], time], strict=True)])
         return rows
-
-    def reaches(self, steps: int) -> Tensor:
-        """True where the token ``steps`` places back is of the same document; shape (B, T)."""
-        return self._positions_BT >= steps
-
-    @cached_property
-    def _positions_BT(self) -> Tensor:
-        index_T = torch.arange(self.ids_BT.shape[1], device=self.ids_BT.device)
-        begin_BT = torch.where(self.starts_BT, index_T, 0).cummax(1).values
-        return index_T - begin_BT

@@ -54,11 +54,21 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     ):
         return F.linear(x, weight_OI, bias_O)
     rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
-    if rows == 1 and weight_OI.numel() >= _LARGE and kind_for(x) == "cpp" and weight_OI.is_contiguous():
+    if rows == 1 and weight_OI.numel() >= _LARGE and kind_for(x) == "cpp" and _fit(x, weight_OI, bias_O):
         return linear_row_cpp(x, weight_OI, bias_O)
     if x.dtype != torch.bfloat16 or rows <= _FEW_ROWS or describe_bf16().native:
         return F.linear(x, weight_OI, bias_O)
     return _converted(x, weight_OI, bias_O)
+
+
+def _fit(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> bool:
+    """Whether our own product, which reads raw memory, may read these; of others torch says what is wrong."""
+    shapes = x.shape[-1:] == weight_OI.shape[1:] and (bias_O is None or bias_O.shape == weight_OI.shape[:1])
+    return shapes and all(
+        each.dtype == x.dtype and each.device == x.device and each.is_contiguous()
+        for each in (weight_OI, bias_O)
+        if each is not None
+    )
 
 
 def _converted(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:

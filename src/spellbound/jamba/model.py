@@ -169,9 +169,10 @@ class JambaModel(JambaPreTrainedModel):
         """Return how many tokens of each row to read at once: all of them, or about the same number in each
         chunk, so that no chunk is a mere remnant."""
         time = input_ids.shape[1]
-        if torch.is_grad_enabled():
-            return time
         largest = _CHUNK_ON_CPU if input_ids.device.type == "cpu" else _CHUNK_ELSEWHERE
+        # Weights brought from elsewhere layer by layer do not tell where a state would have to be.
+        if torch.is_grad_enabled() or (time > largest and any(each.is_meta for each in self.parameters())):
+            return time
         return math.ceil(time / math.ceil(time / largest))
 
     def _read(
@@ -190,6 +191,7 @@ class JambaForCausalLM(JambaPreTrainedModel):
     ``jamba``."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    fused_step: object = None  # kept by one_token; here, so that it lives no longer than the model
 
     def __init__(self, config: JambaConfig) -> None:
         super().__init__(config)
@@ -227,15 +229,17 @@ class JambaForCausalLM(JambaPreTrainedModel):
             ModelError: token ids, labels or documents that cannot be used.
             StateError: a state of another model or another batch size.
         """
-        self._check_input(input_ids, foreign)
+        _check_foreign(foreign)
+        if state is not None and labels is None and input_ids.shape == (1, 1) and logits_to_keep >= 0:
+            self._check_state(input_ids, state, document_ids)
+            next_BTV = one_token(self, input_ids, state)
+            if next_BTV is not None:
+                return JambaOutput(logits=next_BTV)
+        self._check_input(input_ids)
         self._check_state(input_ids, state, document_ids)
         self._check_labels(input_ids, labels)
         if logits_to_keep < 0:
             raise ModelError(f"logits_to_keep is {logits_to_keep}; give how many at the end, or 0 for all")
-        if state is not None and labels is None:
-            logits_BTV = one_token(self, input_ids, state)
-            if logits_BTV is not None:
-                return JambaOutput(logits=logits_BTV)
         wanted = logits_to_keep if labels is None else 0
         logits_BTV = self.lm_head(self.model(input_ids, state, Documents.of(document_ids, input_ids), wanted))
         if labels is None:
@@ -285,8 +289,7 @@ class JambaForCausalLM(JambaPreTrainedModel):
             "generate() is not offered; use spellbound.engine, or feed tokens with state=model.new_state(1)"
         )
 
-    def _check_input(self, input_ids: Tensor, foreign: dict[str, Any]) -> None:
-        _check_foreign(foreign)
+    def _check_input(self, input_ids: Tensor) -> None:
         if input_ids.dim() != 2 or input_ids.dtype not in _INDEX_DTYPES or input_ids.numel() == 0:
             raise ModelError(
                 f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; "

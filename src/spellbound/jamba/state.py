@@ -40,13 +40,9 @@ class MambaState:
         self.conv_BKD, self.ssm_BDN = conv_BKD.detach(), ssm_BDN.detach()
 
     def fits(self, dtype: torch.dtype) -> bool:
-        """Say whether the kernels can read it beside weights of ``dtype``."""
-        return (
-            self.conv_BKD.dtype == dtype
-            and self.ssm_BDN.dtype == torch.float32
-            and self.conv_BKD.is_contiguous()
-            and self.ssm_BDN.is_contiguous()
-        )
+        """Say whether the CPU's kernels can read it beside weights of ``dtype``."""
+        dtypes = (self.conv_BKD.dtype, self.ssm_BDN.dtype)
+        return dtypes == (dtype, torch.float32) and _readable(self.conv_BKD, self.ssm_BDN)
 
     def tensors(self) -> dict[str, Tensor]:
         """Name the tensors that make up the state, as the constructor takes them."""
@@ -86,7 +82,7 @@ class AttentionState:
         keys[:, :, begin:] = keys_BGTP.detach()
         values[:, :, begin:] = values_BGTP.detach()
         self.length = end
-        if keys_BGTP.requires_grad or values_BGTP.requires_grad:
+        if torch.is_grad_enabled():  # of the queries alone, maybe
             # The buffers hold no gradient, and the next forward writes into them before this one's backward.
             return (
                 torch.cat([keys[:, :, :begin].to(keys_BGTP.dtype), keys_BGTP], 2),
@@ -99,8 +95,8 @@ class AttentionState:
         self.length += 1
 
     def fits(self, dtype: torch.dtype) -> bool:
-        """Say whether the kernels can read it beside weights of ``dtype``."""
-        return self.buffers[0].dtype == dtype and all(buffer.is_contiguous() for buffer in self.buffers)
+        """Say whether the CPU's kernels can read it beside weights of ``dtype``."""
+        return all(buffer.dtype == dtype for buffer in self.buffers) and _readable(*self.buffers)
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
         batch, heads, _, size = buffer.shape
@@ -184,7 +180,7 @@ class JambaState:
         try:
             save_file(tensors, temporary, metadata=metadata)
             temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-            with temporary.open("rb") as written:
+            with temporary.open("r+b") as written:  # Windows has no fsync of a file open for reading alone
                 os.fsync(written.fileno())
             temporary.replace(target)
         except BaseException:
@@ -221,6 +217,10 @@ class JambaState:
         for index, layer in enumerate(self.layers):
             for name, tensor in layer.tensors().items():
                 yield f"{index}.{name}", tensor
+
+
+def _readable(*tensors: Tensor) -> bool:
+    return all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
 
 
 def _umask() -> int:

@@ -7,18 +7,18 @@ through the modules instead.
 
 from threading import Lock
 from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.hooks import RemovableHandle
 
 from spellbound.jamba.attention import Attention
-from spellbound.jamba.feed_forward import Experts, GatedMLP, Router, SparseMoE
-from spellbound.jamba.linear import Linear
+from spellbound.jamba.feed_forward import Router, SparseMoE
 from spellbound.jamba.mamba import CausalConv1d, MambaMixer
 from spellbound.jamba.norm import RMSNorm
 from spellbound.jamba.ops import kind_for
+from spellbound.jamba.ops.cpp.library import load_library
 from spellbound.jamba.ops.cpp.step import (
     AttentionMemory,
     AttentionWeights,
@@ -37,20 +37,23 @@ from spellbound.jamba.state import JambaState, LayerState, MambaState
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaDecoderLayer, JambaForCausalLM
 
-_OURS = {Attention, CausalConv1d, Experts, GatedMLP, Linear, MambaMixer, RMSNorm, Router, SparseMoE}
-_OURS |= {nn.Embedding, nn.ModuleList}
+_HERE = __name__.rpartition(".")[0] + "."  # modules defined here, and these two, compute what we know
+_OTHERS = (nn.Embedding, nn.ModuleList)
 
 
 def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> Tensor | None:
     """Return the logits (1, 1, V) after one token of one row and take ``state`` on; None where the modules
     have to."""
-    if ids_BT.numel() != 1 or torch.is_grad_enabled() or ids_BT.device.type != "cpu":
+    fits = ids_BT.shape == (1, 1) and ids_BT.dtype in (torch.int64, torch.int32)
+    if not fits or torch.is_grad_enabled() or ids_BT.device.type != "cpu":
         return None
-    step = _steps.get(model)
-    if step is None or not step.current():
-        step = _steps[model] = _Step(model)
+    step = model.fused_step
+    if not (isinstance(step, _Step) and step.current()):
+        step = model.fused_step = _Step(model)
     token = int(ids_BT)
     if step.call is None or not 0 <= token < step.vocabulary or torch.is_autocast_enabled("cpu"):
+        return None
+    if model.training and step.drops:
         return None
     layers = state.fork(1)
     if not all(layer.fits(step.dtype) for layer in layers) or kind_for(step.weight) != "cpp":
@@ -78,26 +81,40 @@ class _Step:
 
     def __init__(self, model: "JambaForCausalLM") -> None:
         modules = list(model.modules())
+        # Kept, so that no other module ever has the id of one of these.
+        self._modules = modules[1:]
         # Looked at again before every token, when nothing of it is in the processor's caches, so as little
-        # as tells: what modules hold under which name, where the weights' numbers lie, and how many hooks
-        # were ever registered.
+        # as tells: what modules hold under which name, where the weights' numbers lie, how many hooks were
+        # ever registered, and whether those that are there still are.
         held = [each for module in modules for each in (module._modules, module._parameters) if each]
+        hooks = (
+            each
+            for module in self._modules
+            for each in (module._forward_hooks, module._forward_pre_hooks)
+            if each
+        )
         self._places = [each for each in held for _ in each]
         self._names = [name for each in held for name in each]
         weights = (weight for module in modules for weight in module._parameters.values())
         self._weights = [weight for weight in weights if weight is not None]
         # A forward of its own would lie in a module's dict.
-        self._sized = [*held, *(module.__dict__ for module in modules)]
+        self._sized = [*held, *hooks, *(module.__dict__ for module in self._modules)]
+        self._routers = [each for each in self._modules if isinstance(each, Router)]
         self._seen = self._look()
-        self.weight = model.lm_head.weight
-        self.dtype, self.vocabulary = self.weight.dtype, len(self.weight)
         self.lock = Lock()
         self.call: TokenStep | None = None
-        if self._possible(model, modules[1:]):
-            base = model.model
+        if self._possible():
+            base, head_VH = model.model, model.lm_head.weight
+            self.weight, self.dtype = head_VH, head_VH.dtype
+            self.vocabulary = len(base.embed_tokens.weight)
+            self.drops = any(each.dropout for each in self._modules if isinstance(each, Attention))
             layers = [_weights(cast("JambaDecoderLayer", layer)) for layer in base.layers]
-            parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, self.weight)
+            parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, head_VH)
             self.call = TokenStep(ModelWeights(*parts), base.final_layernorm.eps)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Leave a copy of the model without one; it makes its own."""
+        return type(None), ()
 
     def current(self) -> bool:
         """Say whether every module and weight is still the one this was made of, in its place, and no hook
@@ -107,19 +124,24 @@ class _Step:
     def _look(self) -> tuple[object, ...]:
         return (
             RemovableHandle.next_id,
+            bool(_has_any_global_hook()),
             list(map(len, self._sized)),
             list(map(id, map(dict.get, self._places, self._names))),
             list(map(Tensor.data_ptr, self._weights)),
+            [router.top_k for router in self._routers],
         )
 
-    def _possible(self, model: "JambaForCausalLM", modules: list[nn.Module]) -> bool:
-        weights, ours = self._weights, {*_OURS, type(model.model), type(model.model.layers[0])}
+    def _possible(self) -> bool:
+        weights, modules = self._weights, self._modules
         return (
-            all(type(module) in ours and _plain(module) for module in modules)
+            load_library() is not None
+            and not self._seen[1]
+            and all(_plain(module) for module in modules)
             and all(type(weight) is nn.Parameter and weight.is_contiguous() for weight in weights)
-            and all(weight.dtype == self.dtype and weight.device.type == "cpu" for weight in weights)
+            and len({weight.dtype for weight in weights}) == 1
+            and all(weight.device.type == "cpu" for weight in weights)
             and len({each.eps for each in modules if isinstance(each, RMSNorm)}) == 1
-            and all(len(each.weight) <= most_experts() for each in modules if isinstance(each, Router))
+            and all(each.top_k <= len(each.weight) <= most_experts() for each in self._routers)
             and all(
                 each.weight.shape[-1] <= most_taps() for each in modules if isinstance(each, CausalConv1d)
             )
@@ -127,10 +149,9 @@ class _Step:
 
 
 def _plain(module: nn.Module) -> bool:
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
-
-
-_steps: WeakKeyDictionary[nn.Module, _Step] = WeakKeyDictionary()
+    known = type(module) in _OTHERS or type(module).__module__.startswith(_HERE)
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return known and not hooks and "forward" not in module.__dict__
 
 
 def _weights(layer: "JambaDecoderLayer") -> tuple[Mixer, FeedForwardWeights]:

@@ -67,4 +67,5 @@ def _scan_chunk(
         h = torch.cat([h[:, :reach], h[:, reach:] + decay[:, reach:] * h[:, :-reach]], 1)
         decay = torch.cat([decay[:, :reach], decay[:, reach:] * decay[:, :-reach]], 1)
         reach *= 2
-    return torch.einsum("bldn,bln->bld", h, C_BLN), h[:, -1]
+    with torch.autocast(h.device.type, enabled=False):  # which would multiply in half precision
+        return torch.einsum("bldn,bln->bld", h, C_BLN), h[:, -1]

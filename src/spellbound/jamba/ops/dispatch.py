@@ -93,8 +93,12 @@ def _triton() -> Any:
 def kind_for(tensor: Tensor) -> str:
     """Name the kind of kernels that tensors like this one use."""
     name, _ = _choose(os.environ.get("SPELLBOUND_KERNELS", ""), tensor.device.type)
-    wrong_device = name == "cpp" and tensor.device.type != "cpu"
-    if wrong_device or (name in ("cpp", "triton") and tensor.dtype not in _HALF_OR_SINGLE):
+    on_cpu = tensor.device.type == "cpu"
+    if name == "cpp" and not on_cpu:
+        return "torch"
+    if name == "triton" and on_cpu and os.environ.get("TRITON_INTERPRET") != "1":
+        return "torch"
+    if name in ("cpp", "triton") and tensor.dtype not in _HALF_OR_SINGLE:
         return "torch"  # the compiled kernels are for float32 and bfloat16
     return name
 
@@ -172,7 +176,7 @@ def causal_conv(
         return causal_conv_cpp(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
     if kind == "triton":
         return _triton().causal_conv_triton(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
-    return causal_conv_reference(x_BTD, weight_DK, bias_D, window_BKD, starts_BT)
+    return causal_conv_reference(x_BTD, weight_DK, bias_D, window_BKD, starts_BT).to(x_BTD.dtype)
 
 
 def causal_conv_onwards(
@@ -198,7 +202,7 @@ def _one_step(x_BTD: Tensor, starts_BT: Tensor | None) -> bool:
 
 def rms_norm(x: Tensor, weight_H: Tensor, eps: float) -> Tensor:
     """Root mean square norm of the last dimension (arXiv:1910.07467), in float32, rounded to x's dtype
-    before the weight multiplies it. Returns the shape and dtype of x.
+    before the weight multiplies it. Returns the shape of x, in the wider dtype of the two.
 
     Raises:
         InputError: a weight that does not fit the last dimension.
@@ -220,6 +224,8 @@ def swiglu(gate: Tensor, up: Tensor | None = None) -> Tensor:
     Raises:
         InputError: shapes or dtypes that do not fit one another.
     """
+    if up is None and (gate.dim() == 0 or gate.shape[-1] % 2):
+        raise InputError(f"gate is {tuple(gate.shape)}; without up its last dimension has to have two halves")
     if up is not None and (up.shape != gate.shape or up.dtype != gate.dtype or up.device != gate.device):
         raise InputError(
             f"up is {tuple(up.shape)} of {up.dtype} on {up.device}; "
@@ -234,7 +240,10 @@ def _check_scan(x_BTD: Tensor, *others: Tensor | None) -> None:
     """Refuse what does not fit: the compiled kernels read raw memory and would read past its end."""
     A_DN = others[1]
     if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or A_DN is None or A_DN.dim() != 2:
-        raise InputError("x_BTD needs three dimensions and at least one step, A_DN two; see selective_scan")
+        raise InputError(
+            f"x_BTD is {tuple(x_BTD.shape)} and A_DN {_shape(A_DN)}; give (batch, time, channels) of at "
+            "least one step, and (channels, states)"
+        )
     (batch, time, channels), states = x_BTD.shape, A_DN.shape[1]
     wanted: dict[str, tuple[int, ...]] = {
         "dt_BTD": (batch, time, channels),
@@ -251,8 +260,12 @@ def _check_scan(x_BTD: Tensor, *others: Tensor | None) -> None:
 
 def _check_conv(x_BTD: Tensor, *others: Tensor | None) -> None:
     weight_DK = others[0]
-    if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or weight_DK is None or weight_DK.dim() != 2:
-        raise InputError("x_BTD needs three dimensions and at least one step, weight_DK two; see causal_conv")
+    wrong = weight_DK is None or weight_DK.dim() != 2 or weight_DK.shape[1] == 0
+    if x_BTD.dim() != 3 or x_BTD.shape[1] == 0 or weight_DK is None or wrong:
+        raise InputError(
+            f"x_BTD is {tuple(x_BTD.shape)} and weight_DK {_shape(weight_DK)}; give (batch, time, channels) "
+            "of at least one step, and (channels, taps) of at least one tap"
+        )
     (batch, time, channels), taps = x_BTD.shape, weight_DK.shape[1]
     wanted: dict[str, tuple[int, ...]] = {
         "weight_DK": (channels, taps),
@@ -261,6 +274,10 @@ def _check_conv(x_BTD: Tensor, *others: Tensor | None) -> None:
         "starts_BT": (batch, time),
     }
     _check_shapes(x_BTD, wanted, others)
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
 
 
 def _check_shapes(x_BTD: Tensor, wanted: dict[str, tuple[int, ...]], others: tuple[Any, ...]) -> None:

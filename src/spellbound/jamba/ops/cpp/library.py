@@ -13,7 +13,7 @@ from torch import Tensor
 from spellbound.errors import EnvironmentFault, InputError
 
 INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # best first
-REBUILD = "install a C++17 compiler (Debian: apt-get install g++), then run: make install"
+REBUILD = "install a C++17 compiler (Debian: apt-get install g++), then run: touch setup.py && make install"
 NOT_BUILT = f"the C++ kernels were not built; {REBUILD}"
 _NO_MEMORY = (
     "the C++ kernels found no memory for their work space; read less at once, or set SPELLBOUND_KERNELS=torch"
@@ -42,7 +42,10 @@ def load_library() -> ctypes.CDLL | None:
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = Path(__file__).parent.with_name(f"_kernels{suffix}")
         if path.exists():
-            library = ctypes.CDLL(str(path))
+            try:
+                library = ctypes.CDLL(str(path))
+            except OSError as error:
+                raise EnvironmentFault(f"the C++ kernels do not load ({error}); {REBUILD}") from error
             library.spellbound_lanes.argtypes = [ctypes.c_char_p]
             head: list[Any] = [ctypes.c_char_p, INT, INT, POINTER]
             for entry in _ENTRIES:

@@ -43,7 +43,7 @@ class _RMSNorm(torch.autograd.Function):
         rows, weight_H = ctx.saved_tensors
         dx = rows.new_empty(ctx.shape)
         tasks = -(-len(rows) // constant("rows"))
-        dweight = torch.empty(tasks, len(weight_H))
+        dweight = rows.new_empty(tasks, len(weight_H), dtype=torch.float32)
         _norm(ctx.instruction_set, rows, ctx.eps, weight_H, dy.contiguous(), None, dx, dweight)
         return None, dx, dweight.sum(0).to(weight_H.dtype), None
 

@@ -53,20 +53,22 @@ def selective_scan_cpp(
     """Same result as :func:`~spellbound.jamba.ops.reference.selective_scan_reference`.
 
     x, dt and gate are float32 or bfloat16 on the CPU, shapes and devices checked by the caller; the rest is
-    computed in float32. Any number of threads gives equal bytes. exp(d A) is within 2**-22 of its value, and
-    0 where that is below 2**-126. Differentiable once.
+    computed in float32. Any number of threads gives equal bytes. exp(d A) is within 2**-22 of its value.
+    Differentiable once.
     """
     wide = (A_DN, B_BTN, C_BTN, skip_D, h0_BDN)
     A_DN, B_BTN, C_BTN, skip_D, h0_BDN = (None if t is None else t.float() for t in wide)  # type: ignore[assignment]
     outputs: tuple[Tensor, Tensor] = _Scan.apply(  # type: ignore[no-untyped-call]
-        instruction_set, x_BTD, dt_BTD, gate_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT
+        (instruction_set, torch.is_grad_enabled()),
+        *(x_BTD, dt_BTD, gate_BTD, A_DN, B_BTN, C_BTN, skip_D, h0_BDN, starts_BT),
     )
     return outputs
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, instruction_set: str | None, *tensors: Any) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, how: tuple[str | None, bool], *tensors: Any) -> tuple[Tensor, Tensor]:
+        instruction_set, recording = how
         given: list[Any] = [None if tensor is None else tensor.detach() for tensor in tensors]
         x_BTD, dt_BTD, gate_BTD, *others = given
         gate_BTD = None if gate_BTD is None else in_rows(gate_BTD)
@@ -76,7 +78,7 @@ class _Scan(torch.autograd.Function):
         (batch, time, channels), states = x_BTD.shape, A_DN.shape[1]
         y_BTD, hT_BDN = torch.empty_like(x_BTD), A_DN.new_empty(batch, channels, states)
         tile_states = None
-        if any(ctx.needs_input_grad):
+        if recording and any(ctx.needs_input_grad):  # a parameter needs one under no_grad too
             width = lanes(instruction_set or best_instruction_set() or "")
             padded = -(-channels // width) * width if width else channels
             tile_states = A_DN.new_empty(batch, -(-time // constant("tile")), padded, states)

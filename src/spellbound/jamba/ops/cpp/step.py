@@ -141,7 +141,7 @@ class TokenStep:
                 attention, keys = entry.attention, memory.keys_1GSP
                 attention.keys, attention.values = keys.data_ptr(), memory.values_1GSP.data_ptr()
                 attention.past, attention.head_stride = memory.past, keys.stride(1)
-        logits_V = torch.empty(len(self._weights.head_VH))
+        logits_V = self._weights.head_VH.new_empty(len(self._weights.head_VH), dtype=torch.float32)
         self._token.token, self._token.logits = token, logits_V.data_ptr()
         call("token_step", self._instruction_set, self._half, 1, ctypes.addressof(self._token))
         return logits_V, after
@@ -175,7 +175,8 @@ def linear_row_cpp(
     """Return ``weight @ x + bias`` for one row x, summed in float32; weight and bias contiguous, of one
     dtype."""
     outputs, inputs = weight_OI.shape
-    wide, y = x.float().contiguous(), torch.empty(*x.shape[:-1], outputs)
+    wide = x.float().contiguous()
+    y = wide.new_empty(*x.shape[:-1], outputs)
     half, pointers = weight_OI.dtype == torch.bfloat16, map(address, (weight_OI, bias_O, wide, y))
     call("multiply", instruction_set, half, outputs, inputs, *pointers)
     return y.to(x.dtype)

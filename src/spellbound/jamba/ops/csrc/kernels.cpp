@@ -219,6 +219,12 @@ inline void pause_briefly() {
 #endif
 }
 
+// Others may need the core more, the thread that is waited for among them.
+inline void wait_a_little(unsigned idle) {
+    if (idle % 4096 == 4095) std::this_thread::yield();
+    else pause_briefly();
+}
+
 // Threads that stay awake over many small jobs, for waking them takes longer than some jobs do. One thread leads, whichever
 // comes first; the others help while it has work to share. It waits for the work, never for a thread: helpers that
 // come late, or never, are not missed.
@@ -246,13 +252,12 @@ struct Crew {
         const unsigned long long number = (open.load(std::memory_order_relaxed) >> 32) + 1;
         open.store(number << 32 | static_cast<unsigned long long>(count), std::memory_order_release);
         help();
-        while (done.load(std::memory_order_acquire) != count) pause_briefly();
+        for (unsigned idle = 0; done.load(std::memory_order_acquire) != count; ++idle) wait_a_little(idle);
     }
     void wait_and_help() {
-        for (int idle = 0; !over.load(std::memory_order_acquire); ++idle) {
+        for (unsigned idle = 0; !over.load(std::memory_order_acquire); ++idle) {
             help();
-            if (idle % 4096 == 4095) std::this_thread::yield();  // others may need the core more
-            else pause_briefly();
+            wait_a_little(idle);
         }
     }
 };

@@ -87,7 +87,7 @@ static inline float advance_channel(const MambaStep<E>& s, long d, float step, f
     return sum_lanes(total);
 }
 
-// x += out_proj(scan(conv(in_proj(norm(x))))). `memory` holds mamba_floats.
+// x += out_proj(scan(conv(in_proj(norm(x))))). `memory` holds floats(s).
 template <class E>
 static void mamba_step(const Team& team, const MambaStep<E>& s, float* x, float* memory) {
     const long low = s.R + 2L * s.N;
@@ -204,7 +204,7 @@ static void route(const FeedForwardStep<E>& s, const float* x, float* weights, l
     }
 }
 
-// x += the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. `memory` holds feed_forward_floats.
+// x += the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. `memory` holds floats(s).
 template <class E>
 static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, float* x, float* memory) {
     float *normal = memory, *inner = normal + padded(s.H), *up_scratch = inner + s.top_k * padded(s.F);

@@ -59,7 +59,7 @@ static inline Vec silu_gradient(Vec x, Vec& value) {
 }
 
 // log(1 + e) for e in [0, 1], e times a polynomial, so that it is right relatively down to the smallest e. Relative error
-// at most 1.5e-7 (2^-22.6). Coefficients: weighted minimax of log1p(e) / e on [0, 1], the constant term exactly 1.
+// at most 1.9e-7 (2^-22.3), where products and sums are fused 1.5e-7. Coefficients: weighted minimax of log1p(e) / e on [0, 1], the constant term exactly 1.
 static inline Vec log1p_vec(Vec e) {
     Vec p = splat(5.364824536e-03f);
     p = p * e - 3.006579337e-02f;
