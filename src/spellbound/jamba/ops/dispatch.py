@@ -33,7 +33,6 @@ KINDS = ("reference", "torch", "cpp", "triton")
 _SCANS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "reference": selective_scan_reference,
     "torch": selective_scan_chunked,
-    "cpp": selective_scan_cpp,
 }
 _HALF_OR_SINGLE = (torch.float32, torch.bfloat16)
 
@@ -51,11 +50,13 @@ def describe(device: str = "cpu") -> KernelReport:
     """Say which kernels float32 tensors on ``device`` would use here. Raises as :func:`selective_scan`
     would."""
     name, reason = _choose(os.environ.get("SPELLBOUND_KERNELS", ""), device)
+    if name == "triton":
+        return KernelReport(name=name, detail=_triton().explain(), reason=reason)
+    threads = f"{torch.get_num_threads()} threads"
     details = {
         "reference": "one step after another, for tests",
-        "torch": f"chunked, {torch.get_num_threads()} threads",
-        "cpp": f"{best_instruction_set()}, {torch.get_num_threads()} threads",
-        "triton": _triton().explain(),
+        "torch": f"chunked, {threads}",
+        "cpp": f"{best_instruction_set()}, {threads}",
     }
     return KernelReport(name=name, detail=details[name], reason=reason)
 

@@ -110,7 +110,7 @@ class TokenStep:
     """The logits after one token; keeps the weights' addresses, so the weights must stay where they are."""
 
     def __init__(self, weights: ModelWeights, eps: float, instruction_set: str | None = None) -> None:
-        self._weights, self._instruction_set, self._eps = weights, instruction_set, eps
+        self._weights, self._instruction_set = weights, instruction_set
         self._half = weights.norm_H.dtype == torch.bfloat16
         self._layers = (_Layer * len(weights.layers))()
         for entry, (mixer, feed_forward) in zip(self._layers, weights.layers, strict=True):

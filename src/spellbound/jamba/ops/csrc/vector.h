@@ -59,7 +59,8 @@ static inline Vec silu_gradient(Vec x, Vec& value) {
 }
 
 // log(1 + e) for e in [0, 1], e times a polynomial, so that it is right relatively down to the smallest e. Relative error
-// at most 1.9e-7 (2^-22.3), where products and sums are fused 1.5e-7. Coefficients: weighted minimax of log1p(e) / e on [0, 1], the constant term exactly 1.
+// at most 1.9e-7 (2^-22.3), where products and sums are fused 1.5e-7. Coefficients: weighted minimax of log1p(e) / e on
+// [0, 1], the constant term exactly 1.
 static inline Vec log1p_vec(Vec e) {
     Vec p = splat(5.364824536e-03f);
     p = p * e - 3.006579337e-02f;
@@ -73,8 +74,7 @@ static inline Vec log1p_vec(Vec e) {
     return p * e;
 }
 
-static inline Vec softplus(Vec x, Vec e) { return positive_part(x) + log1p_vec(e); }
-static inline Vec softplus(Vec x) { return softplus(x, exp_minus_magnitude(x)); }
+static inline Vec softplus(Vec x) { return positive_part(x) + log1p_vec(exp_minus_magnitude(x)); }
 
 // Sum of all lanes, half to half.
 static inline float sum_lanes(Vec v) {
