@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from spellbound.errors import ModelError, StateError
+from spellbound.errors import InputError, ModelError, StateError
 from spellbound.jamba import JambaForCausalLM, JambaState
 from tests.jamba.models import SHAPES, ours, relative_error, tokens
 
@@ -179,7 +179,7 @@ class TestCopies:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("spellbound.jamba.state.save_file", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(InputError, match="state: cannot be written: no space left on device; make room"):
             state.save(path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]

@@ -4,12 +4,12 @@ import errno
 import fcntl
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spellbound.errors import InputError
+from spellbound.files import replacing, resolved, words_of
 
 STDIN = "-"
 LOST_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
@@ -44,7 +44,7 @@ def decoded(content: bytes, name: str) -> str:
 
 def require_writable(target: Path) -> None:
     """Refuse a place where `replace` could not put a file, before any work is done for it."""
-    real = _resolved(target)
+    real = resolved(target)
     if real.is_dir():
         raise InputError(f"{target}: is a directory; give the name of a file")
     if target.exists() and not target.is_file():
@@ -70,25 +70,8 @@ def require_other_file(output: Path, source: str) -> None:
 
 def replace(target: Path, content: bytes) -> None:
     """Write a file; the new one takes the old one's place in one step, so nobody ever sees half of it."""
-    temporary: Path | None = None
-    try:
-        real = _resolved(target)  # a link stays a link
-        # A short name of its own: with the target's in it, it could be too long.
-        handle, name = tempfile.mkstemp(dir=real.parent, prefix=".spellbound.", suffix=".tmp")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask())
-        temporary.replace(real)
-    except OSError as error:
-        raise InputError(
-            f"{target}: cannot be written: {words_of(error)}; make room there, or give another place"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with replacing(target) as draft:
+        draft.write_bytes(content)
 
 
 def free_name(wanted: Path) -> Path:
@@ -107,7 +90,7 @@ def alone(target: Path) -> Iterator[None]:
     The lock is on the folder: the file itself is replaced, and with it a lock on it would be gone.
     """
     try:
-        folder = os.open(_resolved(target).parent, os.O_RDONLY)
+        folder = os.open(resolved(target).parent, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"{target}: its folder cannot be opened: {words_of(error)}; create it") from error
     try:
@@ -122,26 +105,3 @@ def _standard_input() -> bytes:
     if sys.stdin is None:
         raise InputError("-: the standard input is closed; give the name of a file")
     return sys.stdin.buffer.read()
-
-
-def _resolved(target: Path) -> Path:
-    """Follow links; refuse a name that no file can have."""
-    try:
-        real = target.resolve()
-        real.exists()
-    except (OSError, RuntimeError) as error:  # Python 3.11 says a loop of links with a RuntimeError
-        reason = words_of(error) if isinstance(error, OSError) else "its links lead in a circle"
-        raise InputError(f"{target}: cannot be a file: {reason}; give another name") from error
-    return real
-
-
-def _umask() -> int:
-    """Return the mask of new files; the only way to read it is to set it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def words_of(error: OSError) -> str:
-    """Say in words what the system said."""
-    return (error.strerror or str(error)).lower()

@@ -5,7 +5,6 @@ size.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spellbound.errors import StateError
+from spellbound.files import replacing
 
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaForCausalLM
@@ -174,18 +174,8 @@ class JambaState:
             "batch_size": str(self.batch_size),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self._named_tensors()}
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-            with temporary.open("r+b") as written:  # Windows has no fsync of a file open for reading alone
-                os.fsync(written.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(target) as draft:
+            save_file(tensors, draft, metadata=metadata)
 
     def load(self, path: str | os.PathLike[str]) -> Self:
         """Become the state saved at ``path``; refuse one of another model, batch size or format. Returns
@@ -221,12 +211,6 @@ class JambaState:
 
 def _readable(*tensors: Tensor) -> bool:
     return all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _copy(layer: LayerState) -> LayerState:
