@@ -79,7 +79,7 @@ $(VENV)/.base: $(VENV)/.pip $(DECLARED)
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo '» installing what tests and checks need'
-	@$(PIP_BUILD) --editable '.[train]' --group dev
+	@$(PIP_BUILD) --editable '.[train,scale]' --group dev
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_group
 
@@ -38,12 +40,23 @@ def help_of(*command: str) -> str:
     return "\n".join(line.rstrip() for line in output.strip().splitlines())
 
 
+def commands(group: Any, *parents: str) -> Iterator[tuple[str, ...]]:
+    """Every command by its words, a group before its own."""
+    for name, command in group.commands.items():
+        yield (*parents, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, *parents, name)
+
+
 def render() -> str:
     """Return the whole page."""
     from spellbound.cli import app
 
     sections = [INTRODUCTION, f"```\n{help_of()}\n```\n"]
-    sections += [f"## spellbound {name}\n\n```\n{help_of(name)}\n```\n" for name in get_group(app).commands]
+    sections += [
+        f"#{'#' * len(words)} spellbound {' '.join(words)}\n\n```\n{help_of(*words)}\n```\n"
+        for words in commands(get_group(app))
+    ]
     return "\n".join(sections)
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-from spellbound.data.simulator.checks import Check
+from spellbound.data.checks import Check
 from spellbound.data.simulator.instruct import Wish, joined, wishes
 from spellbound.data.simulator.plot import Story, simulate
 from spellbound.directives import StoryPrompt, parse, render

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
+from spellbound.data.checks import PLAIN_KINDS, Check, segments
 from spellbound.data.simulator import bank
-from spellbound.data.simulator.checks import PLAIN_KINDS, Check, segments
 from spellbound.data.simulator.expand import tidy
 from spellbound.data.simulator.plot import Passage, Story
 from spellbound.data.simulator.world import PRONOUNS

@@ -4,12 +4,29 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from spellbound.data.simulator.examples import Example
-from spellbound.directives import Open, Text, parse
+from spellbound.data.checks import Check
+from spellbound.directives import Open, StoryPrompt, Text, parse
 
 _SENTENCE = re.compile(r"[^.!?]+[.!?]+")
 _WORD = re.compile(r"[\w'’]+")
+
+
+class Measured(Protocol):
+    """What is measured of an example, whatever else it has."""
+
+    @property
+    def prompt(self) -> StoryPrompt:
+        """What is asked."""
+
+    @property
+    def completion(self) -> str:
+        """What answers it."""
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What the answer keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class Report:
         ]
 
 
-def measure(sample: Iterable[Example]) -> Report:
+def measure(sample: Iterable[Measured]) -> Report:
     """Measure a sample; sentences and n-grams are compared in lower case, without tags."""
     rows = list(sample)
     sentences: Counter[str] = Counter()

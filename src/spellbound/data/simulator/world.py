@@ -8,9 +8,8 @@ from random import Random
 from typing import Any
 
 from spellbound.data.simulator import bank
-from spellbound.directives import Character
+from spellbound.directives import Character, new_speaker_id
 
-_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 PRONOUNS = {
     "she": ("she", "her", "her", "herself", "was", "had"),
     "he": ("he", "him", "his", "himself", "was", "had"),
@@ -143,14 +142,6 @@ def _first_name(rng: Random, names: dict[str, str], pronoun: str, taken: set[str
             return first
 
 
-def _speaker_id(rng: Random, taken: set[str]) -> str:
-    while True:
-        speaker_id = "".join(rng.choices(_ID_ALPHABET, k=6))
-        if speaker_id not in taken and not speaker_id.isdigit():
-            taken.add(speaker_id)
-            return speaker_id
-
-
 def _person(
     rng: Random,
     names: dict[str, str],
@@ -200,4 +191,6 @@ def _sheet(
         "Looks": 0.2,
     }
     details += [(key, value) for key, value in optional.items() if rng.random() < shares.get(key, 0.25)]
-    return Character(name, _speaker_id(rng, taken), tuple(details))
+    speaker_id = new_speaker_id(taken, rng)
+    taken.add(speaker_id)
+    return Character(name, speaker_id, tuple(details))

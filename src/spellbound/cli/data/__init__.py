@@ -1,0 +1,5 @@
+"""`spellbound data`: from books, plays, chats and ratings to training examples."""
+
+from spellbound.cli.data.commands import app
+
+__all__ = ["app"]

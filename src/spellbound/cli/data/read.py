@@ -1,0 +1,73 @@
+"""`spellbound data read`: books, plays, chats and cards to one documents file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def read(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Files and folders: .txt .md .epub .jsonl .parquet .xml (TEI) .png .json .charx",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Documents: .parquet, .jsonl or .jsonl.gz.")
+    ],
+    language: Annotated[
+        str, typer.Option(metavar="CODE", help="Where a file does not say (else guessed): en, de, he ...")
+    ] = "",
+    licence: Annotated[str, typer.Option(metavar="NAME", help="Where a file does not say.")] = "",
+    source: Annotated[str, typer.Option(metavar="NAME", help="Where the files are from.")] = "",
+    title: Annotated[str, typer.Option(metavar="TITLE", help="Where a file does not say.")] = "",
+    author: Annotated[str, typer.Option(metavar="NAME", help="Where a file does not say.")] = "",
+    attribution: Annotated[
+        str, typer.Option(metavar="TEXT", help="What has to stay with the text wherever it goes.")
+    ] = "",
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="Of text files that are not UTF-8, as cp1252.")
+    ] = "",
+    text_field: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of .jsonl and .parquet that holds the text.")
+    ] = "",
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="Name put for {{user}} in chats and cards.")
+    ] = "User",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave out files that cannot be read, and say which.")
+    ] = False,
+) -> None:
+    """Read stories, plays, chats and character cards into one documents file."""
+    from spellbound.cli.app import WRONG_INPUT
+    from spellbound.cli.controls import one_line
+    from spellbound.cli.data.progress import counted
+    from spellbound.cli.data.tally import Tally
+    from spellbound.cli.files import require_writable
+    from spellbound.data.readers import ReaderDefaults, write_documents
+    from spellbound.data.readers import read as read_all
+    from spellbound.errors import InputError
+
+    defaults = ReaderDefaults(
+        language=language,
+        licence=licence,
+        source=source,
+        title=title,
+        author=author,
+        attribution=attribution,
+        encoding=encoding,
+        text_field=text_field,
+        user=user,
+    )
+    require_writable(output)
+    refused: list[InputError] = []
+    tally = Tally()
+    found = read_all(sources, defaults=defaults, refused=refused.append if keep_going else None)
+    written = write_documents(output, counted(tally.watched(found), "reading", "documents"))
+    for error in refused:
+        typer.echo(f"spellbound: {one_line(str(error))}", err=True)
+    typer.echo(f"{output}: {written} documents, {tally.said(len(refused))}")
+    if refused:
+        raise typer.Exit(WRONG_INPUT)

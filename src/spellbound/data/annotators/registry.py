@@ -1,0 +1,52 @@
+"""Annotators by name: from a document to a tagged story."""
+
+from collections.abc import Callable
+from typing import Any
+
+from spellbound.data.tagged import Annotator
+from spellbound.errors import InputError
+
+
+def annotator(name: str, **settings: Any) -> Annotator:
+    """Return the annotator of this name, made with its settings.
+
+    Raises InputError for an unknown name, or for a setting that the annotator does not have.
+    """
+    make = _MAKERS.get(name)
+    if make is None:
+        raise InputError(f"annotator {name!r} is unknown; use one of {', '.join(_MAKERS)}")
+    try:
+        return make(settings)
+    except TypeError as error:
+        raise InputError(
+            f"annotator {name}: {error}; leave the setting out or spell it as the page says"
+        ) from error
+
+
+# Imported when asked for: only the teacher needs the openai client.
+def _rules(settings: dict[str, Any]) -> Annotator:
+    from spellbound.data.annotators.rules import Rules
+
+    return Rules(**settings)
+
+
+def _drama(settings: dict[str, Any]) -> Annotator:
+    from spellbound.data.annotators.drama import Drama
+
+    return Drama(**settings)
+
+
+def _teacher(settings: dict[str, Any]) -> Annotator:
+    from spellbound.data.teacher import TeacherAnnotator
+
+    return TeacherAnnotator(**settings)
+
+
+_MAKERS: dict[str, Callable[[dict[str, Any]], Annotator]] = {
+    "rules": _rules,
+    "drama": _drama,
+    "teacher": _teacher,
+}
+
+ANNOTATORS = tuple(_MAKERS)
+"""The names that `annotator` knows."""

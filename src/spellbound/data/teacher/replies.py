@@ -1,0 +1,109 @@
+"""What a server can answer: a reply, or one of the ways to fail. Plain values; nothing here holds a key."""
+
+import math
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from pydantic import BaseModel, ValidationError
+
+from spellbound.errors import EnvironmentFault
+
+
+class TeacherStopped(EnvironmentFault):
+    """A limit is reached or the server does not answer; what was answered is kept, so the run can go on."""
+
+
+class Reply(BaseModel):
+    """One answer of the model as it came, paid for whatever it is worth."""
+
+    content: str = ""
+    refusal: str = ""
+    finish: str = ""
+    """Why the model stopped: `stop`, `length`, `content_filter`."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request without an answer."""
+
+    status: int
+    """HTTP status; 0 where there was none."""
+    reason: str
+    """In words, without the key."""
+    again: bool
+    """Whether another try may succeed."""
+    wait_s: float | None = None
+    """What the server asked for."""
+    perhaps_paid: bool = False
+    """The request arrived, and whether it was answered nobody knows."""
+    code: str = ""
+    """The server's own word for it."""
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Body(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+def read_reply(body: bytes, worst: tuple[int, int]) -> Reply | Failure:
+    """Read the body of a chat completion; `worst`: tokens in and out to assume where it does not say."""
+    try:
+        read = _Body.model_validate_json(body)
+    except ValidationError:
+        return Failure(200, "the server sent no chat completion in JSON", again=True, perhaps_paid=True)
+    if not read.choices:
+        return Failure(
+            200, "the server sent a chat completion without choices", again=True, perhaps_paid=True
+        )
+    choice = read.choices[0]
+    usage = read.usage or _Usage(prompt_tokens=worst[0], completion_tokens=worst[1])
+    return Reply(
+        content=choice.message.content or "",
+        refusal=choice.message.refusal or "",
+        finish=choice.finish_reason or "",
+        input_tokens=max(0, usage.prompt_tokens),
+        output_tokens=max(0, usage.completion_tokens),
+    )
+
+
+def waiting_time(retry_after: str | None, date: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After header asks for, as seconds or as a date; None if it says nothing.
+
+    A date is compared with the server's own clock (its Date header) where it shows one, else with `now`.
+    """
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        then = _moment(retry_after)
+        if then is None:
+            return None
+        seconds = then - (_moment(date) or now)
+    return None if math.isnan(seconds) else max(0.0, seconds)
+
+
+def _moment(date: str | None) -> float | None:
+    if not date:
+        return None
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
