@@ -1,137 +1,19 @@
-"""Our weights as a GGUF file, the format of llama.cpp. Only the writing itself needs the package gguf."""
+"""The measured models as GGUF files, the format of llama.cpp."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
-from transformers import JambaConfig
 
 from benchmarks.configs import our_model
 from benchmarks.peers import peer_module
-
-FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7}  # llama.cpp's numbers for what most of a file consists of
-_QUANTIZED_GROUP = 32  # Q8_0 stores so many neighbours together
-
-_MAMBA = {
-    "in_proj.weight": "ssm_in.weight",
-    "conv1d.bias": "ssm_conv1d.bias",
-    "x_proj.weight": "ssm_x.weight",
-    "dt_proj.weight": "ssm_dt.weight",
-    "dt_proj.bias": "ssm_dt.bias",
-    "dt_layernorm.weight": "ssm_dt_norm.weight",
-    "b_layernorm.weight": "ssm_b_norm.weight",
-    "c_layernorm.weight": "ssm_c_norm.weight",
-    "D": "ssm_d",
-    "out_proj.weight": "ssm_out.weight",
-}
-_ATTENTION = {
-    "q_proj.weight": "attn_q.weight",
-    "k_proj.weight": "attn_k.weight",
-    "v_proj.weight": "attn_v.weight",
-    "o_proj.weight": "attn_output.weight",
-}
-_DENSE = {f"{part}_proj.weight": f"ffn_{part}.weight" for part in ("gate", "up", "down")}
-_ALWAYS_F32 = ("conv1d", "ssm_a", "ffn_gate_inp")  # besides vectors; llama.cpp wants them so
-
-
-class GgufTensor(NamedTuple):
-    """A tensor as llama.cpp names and lays it out."""
-
-    name: str
-    values: Tensor
-
-    @property
-    def large(self) -> bool:
-        """Whether it may be quantised: the weight of a product, or the embedding."""
-        return self.values.dim() > 1 and not any(part in self.name for part in _ALWAYS_F32)
-
-
-def gguf_tensors(config: JambaConfig, weights: dict[str, Tensor]) -> Iterator[GgufTensor]:
-    """Yield every weight of a Jamba under llama.cpp's name for it."""
-    yield GgufTensor("token_embd.weight", weights["model.embed_tokens.weight"])
-    yield GgufTensor("output_norm.weight", weights["model.final_layernorm.weight"])
-    if not config.tie_word_embeddings:
-        yield GgufTensor("output.weight", weights["lm_head.weight"])
-    for index, kind in enumerate(config.layers_block_type):
-        prefix = f"model.layers.{index}."
-        layer = {
-            name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
-        }
-        named = _layer_tensors(layer, kind, config.layers_num_experts[index], config.intermediate_size)
-        for name, values in named:
-            yield GgufTensor(f"blk.{index}.{name}", values)
-
-
-def _layer_tensors(
-    layer: dict[str, Tensor], kind: str, experts: int, inner: int
-) -> Iterator[tuple[str, Tensor]]:
-    yield "attn_norm.weight", layer["input_layernorm.weight"]
-    yield "ffn_norm.weight", layer["pre_ff_layernorm.weight"]
-    if kind == "attention":
-        for ours, theirs in _ATTENTION.items():
-            yield theirs, layer[f"self_attn.{ours}"]
-    else:
-        for ours, theirs in _MAMBA.items():
-            yield theirs, layer[f"mamba.{ours}"]
-        yield "ssm_conv1d.weight", layer["mamba.conv1d.weight"].squeeze(1)
-        yield "ssm_a", -torch.exp(layer["mamba.A_log"].float())
-    if experts == 1:
-        for ours, theirs in _DENSE.items():
-            yield theirs, layer[f"feed_forward.{ours}"]
-    else:
-        both = layer["feed_forward.experts.gate_up_proj"]
-        yield "ffn_gate_inp.weight", layer["feed_forward.router.weight"]
-        yield "ffn_gate_exps.weight", both[:, :inner]
-        yield "ffn_up_exps.weight", both[:, inner:]
-        yield "ffn_down_exps.weight", layer["feed_forward.experts.down_proj"]
+from spellbound.train.gguf_file import write_gguf
 
 
 def gguf_path(config: str, quantization: str, folder: Path) -> Path:
     """Return the file of a config's weights in ``folder``, written now unless it is there."""
     path = folder / f"{config}-{quantization}.gguf"
     if not path.exists():
+        peer_module("gguf")
+        model = our_model(config)
         unfinished = path.with_suffix(".unfinished")
-        _write(config, quantization, unfinished)
+        write_gguf(unfinished, model.config, model.state_dict(), quantization=quantization, name=config)
         unfinished.replace(path)
     return path
-
-
-def _write(name: str, quantization: str, path: Path) -> None:
-    gguf = peer_module("gguf")
-    model = our_model(name)
-    config = model.config
-    writer = gguf.GGUFWriter(path, "jamba")
-    writer.add_name(name)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(  # 0 tells llama.cpp that the layer is Mamba
-        [config.num_key_value_heads if kind == "attention" else 0 for kind in config.layers_block_type]
-    )
-    writer.add_ssm_conv_kernel(config.mamba_d_conv)
-    writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
-    writer.add_ssm_state_size(config.mamba_d_state)
-    writer.add_ssm_time_step_rank(config.mamba_dt_rank)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_expert_count(config.num_experts)
-    writer.add_expert_used_count(config.num_experts_per_tok)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_file_type(FILE_TYPES[quantization])
-    writer.add_tokenizer_model("no_vocab")
-    for tensor in gguf_tensors(config, model.state_dict()):
-        values = tensor.values.detach().float().contiguous().numpy()
-        if not tensor.large or quantization == "F32":
-            writer.add_tensor(tensor.name, values)
-        elif quantization == "F16" or values.shape[-1] % _QUANTIZED_GROUP:
-            writer.add_tensor(tensor.name, values.astype("float16"))
-        else:
-            kind = gguf.GGMLQuantizationType[quantization]
-            writer.add_tensor(tensor.name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()

@@ -9,11 +9,11 @@ from benchmarks.bench_scan import conv_inputs
 from benchmarks.configs import config_of, our_model, token_ids
 from benchmarks.measure import Settings
 from benchmarks.peers import peer_module
-from benchmarks.peers.gguf_file import gguf_tensors
 from benchmarks.peers.scans import torch_conv
 from benchmarks.readers import Agreement, greedy, open_reader
 from spellbound.errors import EnvironmentFault
 from spellbound.jamba.ops.reference import causal_conv_reference
+from spellbound.train.gguf_file import gguf_tensors
 
 
 @pytest.mark.parametrize("name", ["nano", "narrow"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _GIB = 2**30
-# What transformers, PEFT and safetensors raise for files they cannot use: they have no error of their own.
+# What transformers and safetensors raise for files they cannot use: they have no error of their own.
 _UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
@@ -136,31 +135,12 @@ def _check_memory(folder: Path, device: torch.device, dtype: torch.dtype) -> Non
 
 
 def _with_adapter(model: JambaForCausalLM, adapter: Path) -> JambaForCausalLM:
-    """Merge a PEFT adapter into the weights; one that fits only in part is refused."""
-    from peft import PeftModel, get_peft_model_state_dict
+    """Merge an adapter into the weights; one that fits only in part is refused."""
+    from spellbound.jamba.lora import load_adapter, merge_adapter
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (adapter / name).is_file():
-            raise ModelError(f"{adapter}: {name} is missing; give the folder of a PEFT adapter")
-    try:
-        with (
-            warnings.catch_warnings(),
-            safe_open(adapter / "adapter_model.safetensors", framework="pt") as saved,
-        ):
-            warnings.simplefilter("ignore")  # what PEFT warns of is an error below
-            stored = set(saved.keys())
-            wrapped: Any = PeftModel.from_pretrained(model, adapter)
-            applied = set(get_peft_model_state_dict(wrapped))
-    except _UNUSABLE as error:
-        raise ModelError(f"{adapter}: the adapter does not fit the model: {_one_line(error)}") from error
-    if stored != applied:
-        odd = min(stored ^ applied)
-        raise ModelError(
-            f"{adapter}: the adapter does not fit the model: {len(stored & applied)} of {len(stored)}"
-            f" tensors apply; the first that does not is {odd!r}"
-        )
-    merged: JambaForCausalLM = wrapped.merge_and_unload()
-    return merged
+    load_adapter(model, adapter)
+    merge_adapter(model)
+    return model
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from spellbound.jamba.attention import Attention
 from spellbound.jamba.documents import Documents
 from spellbound.jamba.feed_forward import Experts, GatedMLP, Router, SparseMoE
 from spellbound.jamba.linear import Linear, leave_to_quantisers
+from spellbound.jamba.lora.layers import LowRank
 from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.norm import RMSNorm
 from spellbound.jamba.state import JambaState, LayerState
@@ -192,6 +193,7 @@ class JambaForCausalLM(JambaPreTrainedModel):
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     fused_step: object = None  # kept by one_token; here, so that it lives no longer than the model
+    adapter_base: str | None = None  # which weights are under the adapter, if one is on
 
     def __init__(self, config: JambaConfig) -> None:
         super().__init__(config)
@@ -271,6 +273,8 @@ class JambaForCausalLM(JambaPreTrainedModel):
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
             digest.update(sample.numpy().tobytes())
         for name, module in self.named_modules():
+            if isinstance(module, LowRank):
+                digest.update(f"{name}{module.scale}".encode())
             if isinstance(getattr(module, "disable_adapters", None), bool):  # a layer of PEFT
                 active = None if module.disable_adapters else module.active_adapters
                 digest.update(f"{name}{active}{getattr(module, 'scaling', None)}".encode())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _HERE = __name__.rpartition(".")[0] + "."  # modules defined here, and these two, compute what we know
 _OTHERS = (nn.Embedding, nn.ModuleList)
+_ADAPTERS = _HERE + "lora."  # but for these, which change what the modules they wrap compute
 
 
 def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> Tensor | None:
@@ -149,7 +150,8 @@ class _Step:
 
 
 def _plain(module: nn.Module) -> bool:
-    known = type(module) in _OTHERS or type(module).__module__.startswith(_HERE)
+    home = type(module).__module__
+    known = type(module) in _OTHERS or (home.startswith(_HERE) and not home.startswith(_ADAPTERS))
     hooks = module._forward_hooks or module._forward_pre_hooks
     return known and not hooks and "forward" not in module.__dict__
 

@@ -52,7 +52,8 @@ class GroupedLinear(torch.autograd.Function):
     def forward(ctx: Any, x_XH: Tensor, weight_EFH: Tensor, ends_E: Tensor) -> Tensor:
         """Return (X, F)."""
         x_XH, weight_EFH = _placed(x_XH), _placed(weight_EFH)
-        ctx.save_for_backward(x_XH, weight_EFH, ends_E)
+        # A frozen weight, as under an adapter, has no gradient that would need x.
+        ctx.save_for_backward(x_XH if ctx.needs_input_grad[1] else None, weight_EFH, ends_E)
         return grouped_mm(x_XH, weight_EFH.mT, offs=ends_E)
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""What llama.cpp makes of our GGUF files."""
