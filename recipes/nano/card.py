@@ -1,36 +1,49 @@
 """The model card's figures: from the JSON that the commands leave in OUT into marked sections of the card."""
 
+import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.nano import data
-from recipes.nano.files import replacing
+from recipes.nano import console
+from recipes.nano.evaluate import MODES
+from recipes.nano.export import BESIDE
+from recipes.nano.measuring import Passage, gain
 from spellbound.errors import InputError
+from spellbound.files import replacing
 
 Json = dict[str, Any]
+MEASUREMENTS = {"stories": "before SFT", "sft": "after SFT", "ratings": "after ratings"}
+"""What `evaluate` was called with, and what the card calls it."""
+MODE_NAMES = {"constrained": "with the constraint", "free": "without"}
+SHARES = (
+    "well-formed",
+    "ended by itself",
+    "has a quote where tags were asked for",
+    "speaker named beside the quote",
+    "wrong speaker",
+    "instructions followed",
+)
 
 
 def sections(out: Path) -> dict[str, str]:
-    """Markdown by section name, made from export.json, data/report.json and evaluation.json."""
-    export, report, evaluation = (
-        _read(out / name, command)
-        for name, command in (
-            ("export.json", "export"),
-            ("data/report.json", "data"),
-            ("evaluation.json", "evaluate"),
-        )
-    )
+    """Markdown by section name, made from export.json and evaluation/*.json, *.jsonl."""
+    export = _read(out / "export.json", "export")
+    found = {
+        title: _read(out / "evaluation" / f"{name}.json", f"evaluate {name}")
+        for name, title in MEASUREMENTS.items()
+    }
+    last = out / "evaluation"
     return {
         "size": size(export),
-        "training": training(export),
-        "data": data.as_markdown(
-            {name: made for name, made in report.items() if not name.endswith("_valid")}
-        ).strip(),
-        "bits": bits(evaluation["bits"]),
-        "writing": writing(evaluation["writing"]),
-        "samples": samples(evaluation["samples"]),
+        "training": training(export["training"]),
+        "data": data(export["training"]),
+        "bits": bits(found),
+        "writing": writing(found),
+        "gain": gains(read_passages(last / "sft.jsonl"), read_passages(last / "ratings.jsonl")),
+        "samples": samples(found[MEASUREMENTS["sft"]]["samples"]),
     }
 
 
@@ -39,6 +52,14 @@ def _read(path: Path, command: str) -> Json:
         raise InputError(f"'{path}' is missing; make it with: python -m recipes.nano.{command}")
     read: Json = json.loads(path.read_text(encoding="utf-8"))
     return read
+
+
+def read_passages(path: Path) -> list[Passage]:
+    """The measured passages that `evaluate` left."""
+    if not path.is_file():
+        raise InputError(f"'{path}' is missing; make it with: python -m recipes.nano.evaluate {path.stem}")
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [Passage(**{**row, "followed": tuple(map(tuple, row["followed"]))}) for row in rows]
 
 
 def fill(path: Path, made: dict[str, str]) -> None:
@@ -74,56 +95,77 @@ def size(export: Json) -> str:
     )
 
 
-def training(export: Json) -> str:
+def training(stages: dict[str, Json]) -> str:
     """Steps, tokens and time of each stage."""
-    lines = [
-        "| stage | tokens | steps | rows x tokens in a step | highest rate | minutes |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for stage, told in export["training"].items():
-        planned = f" of {told['steps_planned']:,}" if told["steps"] < told["steps_planned"] else ""
-        shape = f"{told['rows_per_step']} x {told['row_tokens']}"
-        figures = (f"{told['tokens']:,}", f"{told['steps']:,}{planned}", shape, told["rate"], told["minutes"])
-        lines.append(f"| {stage} | " + " | ".join(map(str, figures)) + " |")
-    return "\n".join(lines)
+    rows = []
+    for stage, told in stages.items():
+        what = "adapter alone" if told["method"] == "lora" else "all weights"
+        shape = f"{told['rows_per_step']} x {told['row_tokens']:,}"
+        figures = (f"{told['tokens']:,}", f"{told['steps']:,}", shape, told["rate"], told["minutes"])
+        rows.append([stage, what, *map(str, figures)])
+    head = ["stage", "trained", "tokens read", "steps", "rows x tokens in a step", "highest rate", "minutes"]
+    return _table(head, rows, words=2)
 
 
-def bits(entries: list[Json]) -> str:
-    """Bits per byte by source."""
-    lines = ["| held-out text | language | documents | bytes | bits per byte |", "|---|---|---:|---:|---:|"]
-    lines += [
-        f"| {e['source']} | {e['lang']} | {e['documents']:,} | {e['bytes']:,} | {e['bits']:.3f} |"
-        for e in entries
-    ]
-    return "\n".join(lines)
+def data(stages: dict[str, Json]) -> str:
+    """What there was to learn from, by stage and source."""
+    rows = []
+    for stage, told in stages.items():
+        for each in told["data"]:
+            numbers = (f"{each[key]:,}" for key in ("samples", "tokens", "learnt"))
+            left = (f"{each[key]:,}" for key in ("held_out", "dropped"))
+            licences = ", ".join(each["licences"]) or "–"
+            rows.append([stage, each["source"], *numbers, f"{each['repeats']:g}", *left, licences])
+    head = ["stage", "source", "samples", "tokens", "learnt", "times an epoch", "held out", "too long"]
+    return _table([*head, "licence"], rows, words=2)
 
 
-def writing(tallies: dict[str, Json]) -> str:
-    """Shares with and without the constraint, then instructions by kind."""
-    names = {"constrained": "with the constraint", "free": "without"}
-    shown = {name: tallies[key] for key, name in names.items()}
-    lines = [f"| | {' | '.join(shown)} |", "|---|---:|---:|"]
-    rows = (
-        ("well-formed", "well_formed", "passages"),
-        ("ended by itself", "ended", "passages"),
-        ("has a quote where tags were asked for", "tagged", "tags_asked"),
-    )
-    for title, part, whole in rows:
-        lines.append(f"| {title} | " + " | ".join(share(t[part], t[whole]) for t in shown.values()) + " |")
-    told = [tally["instructions"] for tally in shown.values()]
-    lines.append(
-        "| instructions followed | " + " | ".join(share(t["followed"], t["asked"]) for t in told) + " |"
-    )
-    for kind in sorted({kind for t in told for kind in t["kinds"]}):
-        counts = (t["kinds"].get(kind, {"followed": 0, "asked": 0}) for t in told)
-        lines.append(f"| · {kind} | " + " | ".join(share(c["followed"], c["asked"]) for c in counts) + " |")
-    words = (f"{t['words'] / max(1, t['passages']):.0f}" for t in shown.values())
-    return "\n".join([*lines, "| words a passage, mean | " + " | ".join(words) + " |"])
+def bits(found: dict[str, Json]) -> str:
+    """Bits per byte by source, a column a measurement; a dash where there is none."""
+    columns = {
+        title: {each["source"]: each for each in told.get("bits", [])} for title, told in found.items()
+    }
+    rows = []
+    for source, entry in {name: each for column in columns.values() for name, each in column.items()}.items():
+        values = [f"{column[source]['bits']:.3f}" if source in column else "–" for column in columns.values()]
+        rows.append([source, entry["lang"], f"{entry['documents']:,}", f"{entry['bytes']:,}", *values])
+    return _table(["held-out text", "language", "documents", "bytes", *columns], rows, words=2)
 
 
-def share(part: int, whole: int) -> str:
-    """`93.5 % of 200`, or a dash if there was nothing."""
-    return f"{100 * part / whole:.1f} % of {whole:,}" if whole else "–"
+def writing(found: dict[str, Json]) -> str:
+    """Shares with their intervals, with the constraint and without, then instructions by kind."""
+    parts = []
+    for mode, title in MODE_NAMES.items():
+        columns = {name: told[mode] for name, told in found.items()}
+        rows = [[name, *(share(column[name]) for column in columns.values())] for name in SHARES]
+        kinds = sorted({kind for column in columns.values() for kind in column["kinds"]})
+        rows += [
+            [f"· {kind}", *(share(each["kinds"].get(kind)) for each in columns.values())] for kind in kinds
+        ]
+        rows.append(["words a passage, mean", *(f"{column['words']:.0f}" for column in columns.values())])
+        parts.append(_table([title, *columns], rows, words=1))
+    return "\n\n".join(parts)
+
+
+def share(entry: Json | None) -> str:
+    """`93.5 % (90.1–95.8) of 200`, or a dash if there was nothing."""
+    if not entry or not entry["of"]:
+        return "–"
+    middle, low, high = (100 * entry[key] for key in ("share", "low", "high"))
+    return f"{middle:.1f} % ({low:.1f}–{high:.1f}) of {entry['of']:,}"
+
+
+def gains(before: Sequence[Passage], after: Sequence[Passage]) -> str:
+    """What the adapter made of ratings gains, by the rule that stands for the raters."""
+    rows = []
+    for mode, constrained in MODES.items():
+        old, new = ([one for one in side if one.constrained == constrained] for side in (before, after))
+        told = gain(old, new)
+        figures = (f"{told[key]:.3f}" for key in ("before", "after"))
+        interval = f"{told['low']:+.3f} to {told['high']:+.3f}"
+        rows.append([MODE_NAMES[mode], f"{told['prompts']:,}", *figures, f"{told['gain']:+.3f}", interval])
+    head = ["mean worth, 0 to 1", "prompts", MEASUREMENTS["sft"], MEASUREMENTS[BESIDE], "gain"]
+    return _table([*head, "95 % interval"], rows, words=1)
 
 
 def samples(entries: list[dict[str, str]]) -> str:
@@ -138,3 +180,26 @@ def samples(entries: list[dict[str, str]]) -> str:
 def _fenced(text: str) -> str:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -> str:
+    """A Markdown table whose first columns are words and the others numbers, on the right."""
+    rule = "|" + "---|" * words + "---:|" * (len(head) - words)
+    return "\n".join([_row(head), rule, *map(_row, rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Fills the card."""
+    made = sections(arguments.out)
+    fill(arguments.card, made)
+    print(f"{arguments.card}: {', '.join(made)}")
+
+
+if __name__ == "__main__":
+    options = console.parser("card", __doc__)
+    options.add_argument("--card", type=Path, default=Path("models/nano/README.md"), help="file to fill")
+    raise SystemExit(console.run(main, options.parse_args()))

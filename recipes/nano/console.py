@@ -2,10 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from spellbound.errors import EnvironmentFault, SpellboundError
+
+T = TypeVar("T")
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -25,9 +31,27 @@ def add_corpora(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--corpora",
         type=Path,
-        default=Path("../shared/corpora"),
-        help="folder of Parquet files",
+        default=Path("corpora"),
+        help="folder, or link to one, of Parquet files",
     )
+
+
+def add_writing(made: argparse.ArgumentParser, *, temperature: float) -> None:
+    """Adds what the commands that let a model write have in common."""
+    made.add_argument("--temperature", type=float, default=temperature)
+    made.add_argument("--max-tokens", type=int, default=512, help="longest passage")
+    made.add_argument("--processes", type=int, default=2, help="processes of one thread each")
+
+
+def watched(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """The items, counted in a line on a terminal's error stream; quiet where there is no terminal."""
+    terminal = Console(stderr=True)
+    return track(items, title, total, console=terminal, disable=not terminal.is_terminal)
+
+
+def run_name(folder: Path) -> str:
+    """What a model or adapter of a run is called wherever the run lies: `sft/model`."""
+    return "/".join(folder.resolve().parts[-2:])
 
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
@@ -41,6 +65,6 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
         print(f"error: {error}; mend that, then give the same command again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped: the last checkpoint is kept; the same command goes on from it", file=sys.stderr)
+        print("stopped: nothing was left half written; the same command begins again", file=sys.stderr)
         return 130
     return 0

@@ -1,29 +1,31 @@
-"""Exercises in copying: what a tiny model must do with names and speaker IDs, without a story around it.
+"""Write exercises in copying: what a tiny model must do with names and speaker IDs, and no story around it.
 
 On stories alone nano learnt nothing of it (docs/log.md): a name is two tokens in a hundred. Here nearly every
-learnt token stands somewhere before, so that attention has nothing else to learn.
+token after the first few stands somewhere before, so that attention has nothing else to learn.
 """
 
+import argparse
 import random
+import re
 import string
-from collections.abc import Iterator
-from collections.abc import Sequence as Choices
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-import numpy as np
 from tokenizers import Tokenizer
 
-from recipes.nano.packing import BOS, EOS, WRITE, Sequence
+from recipes.nano import console, tokenizer
+from spellbound.data.documents import Document
+from spellbound.data.readers import write_documents
+from spellbound.data.simulator import invented_name
 from spellbound.directives import new_speaker_id
 
-CAST_LENGTH = 200
-"""Tokens of an exercise with a cast, about. Repeated tokens are much shorter: over a short past, attention
-that is still nearly even gives each place enough weight to learn from."""
+CAST_LINES = 8
+"""Lines of an exercise with a cast. Repeated tokens are shorter: over a short past, attention that is still
+nearly even gives each place enough weight to learn from."""
 _CHARACTERS = string.ascii_uppercase + string.digits
-_COMMON = range(300, 1300)
+_COMMON = range(300, 2000)
 """Ids of frequent tokens: byte pairs are numbered in the order in which they were merged."""
-_ONSETS = (*"bcdfghjklmnprstvwyz", "br", "ch", "dr", "gr", "kl", "sh", "st", "th", "tr")
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "io", "ou")
-_CODAS = ("", "", "n", "r", "l", "s", "m", "th", "nd", "sk", "x")
+_WORD = re.compile(r"Ġ[a-z]+")
 _LINES = (
     '<quote speaker="{id}">{speech},</quote> said {first}.',
     '<quote speaker="{id}">{speech}.</quote> <action>{first} {deed}.</action>',
@@ -35,39 +37,51 @@ _SPEECH = ("Yes", "No", "Come with me", "I know the way", "Not today", "Look at 
 _DEEDS = ("nodded", "smiled", "looked up", "sat down", "laughed", "pointed at the door", "turned round")
 
 
-def exercises(bpe: Tokenizer, count: int, seed: int) -> Iterator[Sequence]:
-    """In turn: repeated characters, repeated common tokens, a cast that speaks."""
+def exercises(bpe: Tokenizer, count: int, seed: int) -> Iterator[str]:
+    """In turn: repeated characters, repeated common words, a cast that speaks."""
     draw = random.Random(f"drills {seed}")
-    characters = bpe.encode(_CHARACTERS).ids  # one token each: the tokenizer never merges capitals and digits
+    words = [bpe.id_to_token(number) or "" for number in _COMMON]
+    common = [word[1:] for word in words if _WORD.fullmatch(word)]
     for number in range(count):
-        yield (repeated(draw, characters), repeated(draw, _COMMON), cast(draw, bpe))[number % 3]
+        yield (repeated(draw, _CHARACTERS, ""), repeated(draw, common, " "), cast(draw))[number % 3]
 
 
-def repeated(draw: random.Random, vocabulary: Choices[int]) -> Sequence:
-    """Random tokens, the same again and again; only what repeats is learnt."""
+def repeated(draw: random.Random, vocabulary: Sequence[str], between: str) -> str:
+    """Random pieces, the same again and again; a piece is one token."""
     period = draw.randint(4, 24)
-    ids = draw.choices(vocabulary, k=period) * draw.randint(2, 5)
-    return Sequence(np.array([BOS, *ids], dtype=np.uint16), period + 1)
+    return between.join(draw.choices(vocabulary, k=period) * draw.randint(2, 5))
 
 
-def cast(draw: random.Random, bpe: Tokenizer) -> Sequence:
-    """Sheets of invented people, then lines in which each speaks under the right ID; the lines are learnt."""
+def cast(draw: random.Random) -> str:
+    """Sheets of invented people, then lines in which each speaks under the right ID."""
     people = [
-        {"first": name(draw), "last": name(draw), "id": new_speaker_id(generator=draw)}
+        {"first": invented_name(draw), "last": invented_name(draw), "id": new_speaker_id(generator=draw)}
         for _ in range(draw.randint(2, 5))
     ]
     sheets = "\n".join("- Name: {first} {last}\n- Speaker ID: {id}".format(**person) for person in people)
-    given = [BOS, *bpe.encode(sheets + "\n\n").ids, WRITE]
-    ids = list(given)
-    while len(ids) < CAST_LENGTH:
-        words = {"speech": draw.choice(_SPEECH), "deed": draw.choice(_DEEDS)}
-        ids += bpe.encode(draw.choice(_LINES).format(**draw.choice(people), **words) + "\n\n").ids
-    return Sequence(np.array([*ids, EOS], dtype=np.uint16), len(given))
+    lines = (
+        draw.choice(_LINES).format(
+            **draw.choice(people), speech=draw.choice(_SPEECH), deed=draw.choice(_DEEDS)
+        )
+        for _ in range(CAST_LINES)
+    )
+    return "\n\n".join([sheets, *lines])
 
 
-def name(draw: random.Random) -> str:
-    """A name that no list has, so that it can only be copied."""
-    syllables = draw.randint(1, 3)
-    return "".join(
-        draw.choice(part) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS)
-    ).capitalize()
+def main(arguments: argparse.Namespace) -> None:
+    """Writes OUT/data/drills.parquet."""
+    bpe = tokenizer.load(arguments.out / "tokenizer").backend_tokenizer
+    target: Path = arguments.out / "data" / "drills.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    texts = enumerate(exercises(bpe, arguments.count, arguments.seed))
+    rows = (
+        Document(id=f"drills/{arguments.seed}/{number}", text=text, language="en", licence="Apache-2.0")
+        for number, text in texts
+    )
+    print(f"{target}: {write_documents(target, rows):,} exercises")
+
+
+if __name__ == "__main__":
+    options = console.parser("drills", __doc__)
+    options.add_argument("--count", type=int, default=60_000, help="exercises")
+    raise SystemExit(console.run(main, options.parse_args()))

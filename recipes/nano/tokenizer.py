@@ -17,9 +17,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from recipes.nano import console, corpora, simulated
-from recipes.nano.files import replacing_folder
+from recipes.nano import console, corpora
+from recipes.nano.data import EXAMPLES_FROM, STORIES_FROM, require_apart
+from spellbound.data.simulator import to_examples
 from spellbound.errors import InputError
+from spellbound.files import replacing_folder
 
 VOCABULARY = 8192
 PAD, BOS, EOS, WRITE = "<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|write|>"
@@ -131,13 +133,15 @@ def sample(folder: Path, seed: int, stories: int) -> Iterator[str]:
         ]
         random.Random(f"{seed} {collection}").shuffle(pieces)
         yield from pieces[: int(size * 250) + 1] * REPEATED.get(collection, 1)
-    for example in simulated.training(stories):
-        yield from (example.prompt.render(), example.completion)
+    for seed in range(STORIES_FROM, STORIES_FROM + stories):
+        for example in to_examples(seed):
+            yield from (example.prompt.render(), example.completion)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Trains on the sample and writes OUT/tokenizer."""
-    tokenizer = train(sample(arguments.corpora, arguments.seed, arguments.stories))
+    require_apart("stories", arguments.stories, STORIES_FROM, EXAMPLES_FROM)
+    tokenizer = train(sample(arguments.corpora, arguments.seed, arguments.stories), arguments.vocabulary)
     save(tokenizer, arguments.out / "tokenizer")
     print(f"{arguments.out / 'tokenizer'}: {tokenizer.get_vocab_size()} entries")
 
@@ -146,4 +150,5 @@ if __name__ == "__main__":
     options = console.parser("tokenizer", __doc__)
     console.add_corpora(options)
     options.add_argument("--stories", type=int, default=2000, help="simulated stories in the sample")
+    options.add_argument("--vocabulary", type=int, default=VOCABULARY, help="entries")
     raise SystemExit(console.run(main, options.parse_args()))

@@ -1,5 +1,8 @@
-"""Small stand-ins for corpora, tokenizer and model, made on the spot."""
+"""Small stand-ins for corpora, tokenizer and model, made on the spot; commands run in this process."""
 
+import json
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +11,16 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import JambaConfig
+from typer.testing import CliRunner
 
-from recipes.nano import model, tokenizer
+from recipes.nano import tokenizer
+from spellbound.cli import app
 from spellbound.jamba import JambaForCausalLM
+from spellbound.train.start import fresh_model
 
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes" / "nano"
 STORIES = (
     "Once upon a time a fox lived by the old mill. “Good morning,” said the fox.\n\nHe left.",
     "The girl's boat was small. She didn't mind. She went 12 miles, and the wind blew.\n\nAt night it rang.",
@@ -61,11 +70,30 @@ def bpe() -> Tokenizer:
     return tokenizer.train(STORIES * 3, vocabulary=400)
 
 
-def micro(seed: int = 0) -> JambaForCausalLM:
+def micro_config(vocabulary: int = 400) -> JambaConfig:
     """Nano's architecture with everything small."""
-    config = model.config()
-    config.vocab_size, config.hidden_size, config.intermediate_size = 400, 16, 24
-    config.num_hidden_layers, config.mamba_dt_rank, config.mamba_d_state = 4, 4, 4
-    network = JambaForCausalLM(config)
-    model.initialise(network, seed)
-    return network
+    values = json.loads((RECIPES / "config.json").read_text(encoding="utf-8"))
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4}
+    small |= {"mamba_dt_rank": 4, "mamba_d_state": 4, "vocab_size": vocabulary}
+    return JambaConfig.from_dict(values | small)
+
+
+def micro(seed: int = 0, vocabulary: int = 400) -> JambaForCausalLM:
+    """A model of that shape, random but seeded."""
+    return fresh_model(micro_config(vocabulary), seed)
+
+
+def recipe_command(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> int:
+    """Run `python -m recipes.nano.NAME` with these arguments; return the exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(RECIPES / f"{name}.py"), run_name="__main__")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def spellbound(*arguments: object) -> str:
+    """Run `spellbound` with these arguments; return what it printed."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    return done.output

@@ -1,113 +1,25 @@
-import json
+"""What is learnt from: corpora and what of them is held out, exercises, stories and examples."""
+
+import re
 from argparse import Namespace
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 import pytest
 from tokenizers import Tokenizer
 
 from recipes.nano import corpora as corpora_module
-from recipes.nano import data, packing, renaming, simulated, tokenizer
-from spellbound.data.simulator import HELD_OUT_FROM
+from recipes.nano import data, drills, rate
+from recipes.nano.writers import Written
+from spellbound.data.checks import Check
+from spellbound.data.ratings import Ledger, Terms
+from spellbound.data.simulator import HELD_OUT_FROM, generate, simulate
+from spellbound.directives import Open, StoryPrompt, parse
 from spellbound.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def made(corpora: Path, bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("out")
-    tokenizer.save(bpe, out / "tokenizer")
-    lengths = {"pretrain_length": 2048, "sft_length": 8192}
-    stories = {
-        "pretrain_stories": 2,
-        "drills": 6,
-        "renamed": 0.5,
-        "sft_first": 0,
-        "sft_stories": 3,
-        "valid_stories": 2,
-    }
-    data.main(Namespace(corpora=corpora, out=out, seed=1, only=None, **lengths, **stories))
-    return out
-
-
-def documents_of(rows: packing.Rows, bpe: Tokenizer) -> list[str]:
-    found: list[str] = []
-    for tokens, numbers in zip(rows.tokens, rows.documents, strict=True):
-        for number in sorted(set(numbers.tolist())):
-            text = bpe.decode(tokens[numbers == number].tolist(), skip_special_tokens=False)
-            found += [text] if not text.startswith(tokenizer.PAD) else []
-    return found
-
-
-def test_simple_stories_repeat_and_held_out_ones_are_only_in_validation(
-    made: Path, corpora: Path, bpe: Tokenizer
-) -> None:
-    trained = documents_of(packing.read(made / "data" / "pretrain"), bpe)
-    valid = documents_of(packing.read(made / "data" / "pretrain_valid"), bpe)
-    held = 0
-    for document in corpora_module.read(corpora, "simple_en"):
-        whole = f"{tokenizer.BOS}{document.text}{tokenizer.EOS}"
-        kept = corpora_module.held_out(document.id)
-        held += kept
-        assert (trained.count(whole), valid.count(whole)) == ((0, 1) if kept else (4, 0)), document.id
-    assert held > 0
-
-
-def test_sft_learns_completions_only(made: Path, bpe: Tokenizer) -> None:
-    rows = packing.read(made / "data" / "sft")
-    assert rows.tokens.shape[1] == 8192
-    told = renaming.renamed(simulated.training(3), 0.5, seed=1)
-    wanted = sorted(f"{example.completion}{tokenizer.EOS}" for example in told)
-    learnt: list[str] = []
-    for tokens, numbers, learn in zip(rows.tokens, rows.documents, rows.learn, strict=True):
-        for number in set(numbers.tolist()):
-            ids = tokens[(numbers == number) & (learn == 1)].tolist()
-            learnt += [bpe.decode(ids, skip_special_tokens=False)] if ids else []
-    assert sorted(learnt) == wanted
-
-
-def test_report_counts_what_is_there(made: Path, corpora: Path) -> None:
-    table = (made / "data" / "report.md").read_text(encoding="utf-8")
-    assert "| pretrain | simulator |" in table
-    german = [document.id for document in corpora_module.read(corpora, "simple_de")]
-    kept = sum(not corpora_module.held_out(name) for name in german)
-    assert f"| pretrain | simple_de | {kept} |" in table
-    meta = packing.read(made / "data" / "pretrain").meta
-    assert meta["sources"]["simple_en"]["repeats"] == 4
-    assert meta["sources"]["simple_en"]["licenses"] == ["CC BY 4.0"]
-    assert "drama_de" not in meta["sources"]
-
-
-def test_one_stage_can_be_made_again(made: Path, corpora: Path) -> None:
-    before = (made / "data" / "pretrain" / "tokens.bin").stat()
-    lengths = {"pretrain_length": 64, "sft_length": 8192}
-    stories = {
-        "pretrain_stories": 1,
-        "drills": 6,
-        "renamed": 0.5,
-        "sft_first": 0,
-        "sft_stories": 3,
-        "valid_stories": 2,
-    }
-    data.main(Namespace(corpora=corpora, out=made, seed=1, only="sft", **lengths, **stories))
-    assert (made / "data" / "pretrain" / "tokens.bin").stat() == before
-    report = json.loads((made / "data" / "report.json").read_text(encoding="utf-8"))
-    stages = ("drill", "pretrain", "sft")
-    assert sorted(report) == sorted(f"{stage}{part}" for stage in stages for part in ("", "_valid"))
-    assert report["pretrain"]["length"] == 2048
-
-
-def test_a_prompt_is_encoded_as_the_chat_template_says(made: Path, bpe: Tokenizer) -> None:
-    example = next(iter(simulated.training(1)))
-    sequence = data.told(bpe, example.prompt.render(), example.completion)
-    loaded = tokenizer.load(made / "tokenizer")
-    asked = [{"role": "user", "content": example.prompt.render()}]
-    text = loaded.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    assert loaded(text, add_special_tokens=False).input_ids == sequence.ids[: sequence.given].tolist()
-
-
-def test_pieces_are_whole_paragraphs() -> None:
-    text = "\n\n".join("word " * n for n in range(1, 30))
-    assert "\n\n".join(data.pieces(text, 100)) == text
-    assert all(len(piece) >= 100 for piece in data.pieces(text, 100)[:-1])
+from spellbound.train.recipe_file import read_recipe
+from tests.recipes.conftest import RECIPES
 
 
 def test_a_play_is_text_with_its_speakers(corpora: Path) -> None:
@@ -115,21 +27,114 @@ def test_a_play_is_text_with_its_speakers(corpora: Path) -> None:
     assert play.text == "Erster Akt\n\n(Ein Wald.)\n\nAnna: Wer da?"
 
 
-def test_about_a_twentieth_is_held_out() -> None:
+def test_about_a_twentieth_is_held_out_by_the_rule_of_the_trainer() -> None:
     assert 400 < sum(corpora_module.held_out(f"story/{n}") for n in range(10_000)) < 600
+    for stage in ("language", "stories"):
+        assert read_recipe(RECIPES / f"{stage}.toml").data.held_out == corpora_module.HELD_OUT
 
 
-def test_training_seeds_stop_before_the_held_out_ones() -> None:
-    assert all(example.seed >= HELD_OUT_FROM for example in simulated.unseen(3))
-    with pytest.raises(InputError, match="reach the held-out seeds"):
-        next(simulated.training(2, first=HELD_OUT_FROM - 1))
-
-
-def test_damaged_and_foreign_corpora_are_refused(tmp_path: Path, corpora: Path) -> None:
+def test_damaged_and_missing_corpora_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         corpora_module.collections(tmp_path / "none")
     with pytest.raises(InputError, match=r"holds no \.parquet file"):
         corpora_module.collections(tmp_path)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match="cannot be read as Parquet"):
+    with pytest.raises(InputError, match="no whole Parquet file"):
         list(corpora_module.read(tmp_path, "bad"))
+
+
+def test_everybody_of_an_exercise_speaks_under_their_id(bpe: Tokenizer) -> None:
+    for text in islice(drills.exercises(bpe, 30, seed=1), 2, None, 3):
+        sheets, _, lines = text.partition("\n\n")
+        known = dict(re.findall(r"- Name: (\w+) \w+\n- Speaker ID: (\w{6})", sheets))
+        assert len(known) >= 2
+        quotes = [event for event in parse(lines) if isinstance(event, Open) and event.kind == "quote"]
+        assert {quote.speaker for quote in quotes} <= set(known.values())
+        for speaker, first in re.findall(r'speaker="(\w+)">[^<]*</quote> (?:said|asked) (\w+)', lines):
+            assert known[first] == speaker
+
+
+def test_repeated_pieces_come_back_after_their_period(bpe: Tokenizer) -> None:
+    for number, text in enumerate(drills.exercises(bpe, 30, seed=2)):
+        if number % 3 == 2:
+            continue
+        pieces = list(text) if number % 3 == 0 else text.split(" ")
+        assert any(
+            all(pieces[place] == pieces[place - period] for place in range(period, len(pieces)))
+            for period in range(4, 25)
+            if 2 * period <= len(pieces)
+        )
+
+
+def test_exercises_are_a_function_of_the_seed(bpe: Tokenizer) -> None:
+    first, again, other = (list(drills.exercises(bpe, 9, seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_a_story_told_whole_is_a_prompt_that_wants_nothing() -> None:
+    for seed in range(20):
+        document = data.told_whole(seed, invented_names=0.0)
+        prompt = StoryPrompt.parse(document.text)
+        passages = simulate(seed).passages
+        assert document.id == f"simulator/{seed}"
+        assert prompt.instructions == ()
+        assert set(prompt.characters) == set(simulate(seed).characters)
+        assert not prompt.tags or prompt.past_story in "\n\n".join(passages)
+
+
+def test_unseen_examples_are_held_out_openings_and_later_points_with_names_of_both_kinds() -> None:
+    made = list(data.unseen(24))
+    assert [example.source for example in made] == [
+        f"simulator/{HELD_OUT_FROM + number}" for number in range(24)
+    ]
+    assert 4 < sum(not example.prompt.past_story for example in made) < 20
+    invented = [
+        not {person.name for person in example.prompt.characters}
+        & {person.name for person in simulate(HELD_OUT_FROM + number).characters}
+        for number, example in enumerate(made)
+    ]
+    assert invented == [number % 4 > 1 for number in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("option", "count"), [("stories", 1_000_001), ("stories", 0), ("examples", 4_000_001), ("examples", -1)]
+)
+def test_counts_whose_seeds_are_of_another_use_are_refused(option: str, count: int, tmp_path: Path) -> None:
+    counts = {"stories": 1, "examples": 1, option: count}
+    with pytest.raises(InputError, match=f"--{option} {count}: give 1 to"):
+        data.main(Namespace(out=tmp_path, valid=1, invented_names=0.0, **counts))
+    assert not list(tmp_path.iterdir())
+
+
+def test_readers_are_milder_or_stricter_but_like_what_is_right() -> None:
+    examples = [each for each in islice(generate(data.RATED_FROM), 150) if each.checks]
+    draw = Random(1)
+    good = [rate.rating(each, 0, Written(each.completion, 0, True), "m", draw).score for each in examples]
+    bad = [rate.rating(each, 1, Written("Nothing.", 0, False), "m", draw).score for each in examples]
+    assert sum(good) / len(good) > 0.85
+    assert sum(bad) / len(bad) < 0.3
+    assert len({*good}) > 1
+
+
+def test_a_wrong_speaker_is_flagged() -> None:
+    example = next(each for each in generate(data.RATED_FROM) if each.prompt.tags)
+    one, other = example.prompt.characters[:2]
+    text = f'<quote speaker="{one.speaker_id}">Go,</quote> said {other.name.split()[0]}.'
+    draw = Random(1)
+    made = rate.rating(example, 0, Written(text, 0, True), "m", draw)
+    assert [flag.kind for flag in made.flags] == ["wrong speaker"]
+
+
+def test_some_readers_never_agreed_and_some_took_it_back() -> None:
+    terms = Terms(versions=frozenset({rate.VERSION}), at=rate.BEGIN + timedelta(days=90))
+    assert len(set(rate.readers())) == rate.READERS
+    assert Ledger(rate.consents(), terms).live == rate.READERS - rate.WITHOUT_CONSENT - rate.WITHDRAWN
+
+
+def test_the_checks_of_invented_people_name_them() -> None:
+    renamed = [each for each in data.unseen(40) if any(check.kind == "action_by" for check in each.checks)]
+    for example in renamed:
+        asked: list[Check] = [check for check in example.checks if check.kind == "action_by"]
+        firsts = {person.name.split()[0] for person in example.prompt.characters}
+        assert all(check.arguments[0] in firsts for check in asked)

@@ -1,140 +1,184 @@
-import json
-import math
-from pathlib import Path
+"""What passages are judged by: rules over tables, intervals against known values, and the loop's gain."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recipes.nano import bits, card, export
-from recipes.nano.packing import Sequence
+from recipes.nano.measuring import Passage, gain, measured, share, speakers_named, summary, worth
+from spellbound.data.checks import Check
+from spellbound.data.examples import Example
+from spellbound.data.fields import Provenance
+from spellbound.data.simulator import HELD_OUT_FROM, to_examples
+from spellbound.directives import Character, Open, StoryPrompt, parse
 from spellbound.errors import InputError
-from spellbound.jamba import JambaForCausalLM
-from tests.recipes.conftest import micro
+
+MARA, TOM, OTHER_TOM = (
+    Character("Mara Voss", "32AN4R", ()),
+    Character("Tom", "8JNOJJ", ()),
+    Character("Tom Ash", "4YURK5", ()),
+)
+CAST = (MARA, TOM)
 
 
-def alone(network: JambaForCausalLM, sequence: Sequence) -> float:
-    ids = torch.tensor([sequence.ids.tolist()])
-    logits = network(ids).logits[0, sequence.given - 1 : -1]
-    return float(cross_entropy(logits, ids[0, sequence.given :], reduction="sum")) / math.log(2)
+@pytest.mark.parametrize(
+    ("text", "named", "wrong"),
+    [
+        ('<quote speaker="32AN4R">Go,</quote> said Mara.', 1, 0),
+        ('<quote speaker="8JNOJJ">Go,</quote> said Mara.', 1, 1),
+        ('<quote speaker="32AN4R">Go?</quote> Mara asked quietly.', 1, 0),
+        ('Mara cried, <quote speaker="32AN4R">Go!</quote>', 1, 0),
+        ('Mara cried: <quote speaker="8JNOJJ">Go!</quote>', 1, 1),
+        ("<quote>Go,</quote> said Mara.", 1, 1),  # no speaker is not the right one
+        ('<quote speaker="32AN4R">Go,</quote> Mara said to Tom.', 0, 0),  # two names: who speaks is open
+        ('<quote speaker="32AN4R">Go.</quote>\n\nTom went.', 0, 0),  # another paragraph
+        ('Tom left. <quote speaker="32AN4R">Go.</quote>', 0, 0),  # another sentence
+        ('Tom left <quote speaker="32AN4R">Go.</quote>', 0, 0),  # nothing that leads into speech
+        (
+            '<quote speaker="32AN4R">Tom!</quote> <action>Tom ran.</action>',
+            0,
+            0,
+        ),  # names in speech or actions
+        ('<quote speaker="32AN4R">Go,</quote> said Maralyn.', 0, 0),
+        ('<quote speaker="32AN4R">Go, <action>she waves</action> go,</quote> said Mara.', 0, 0),
+        ('<quote speaker="32AN4R">A,</quote> said Mara. <quote speaker="8JNOJJ">B,</quote> Tom said.', 2, 0),
+        ("Mara, Tom.", 0, 0),
+    ],
+)
+def test_speakers_named(text: str, named: int, wrong: int) -> None:
+    assert speakers_named(parse(text), CAST) == (named, wrong)
 
 
-def test_bits_of_packed_texts_equal_those_of_each_alone() -> None:
-    network = micro().eval()
-    draw = np.random.default_rng(1)
-    sequences = [
-        Sequence(draw.integers(4, 60, size=size).astype(np.uint16), given)
-        for size, given in ((9, 1), (30, 12), (17, 3), (32, 1), (5, 1))
-    ]
-    measured = bits.measure(network, sequences, text_bytes=100, row=32)
-    with torch.inference_mode():
-        wanted = sum(alone(network, sequence) for sequence in sequences)
-    assert measured.bits == pytest.approx(wanted, rel=1e-5)
-    assert measured.bits_per_byte == pytest.approx(wanted / 100, rel=1e-5)
-    assert measured.documents == 5
+def test_a_first_name_that_two_have_names_nobody() -> None:
+    events = parse('<quote speaker="8JNOJJ">Go,</quote> said Tom.')
+    assert speakers_named(events, (MARA, TOM)) == (1, 0)
+    assert speakers_named(events, (MARA, TOM, OTHER_TOM)) == (0, 0)
+    assert speakers_named(events, ()) == (0, 0)
 
 
-def test_a_long_text_is_cut_without_losing_targets() -> None:
-    network = micro().eval()
-    with torch.no_grad():
-        network.model.embed_tokens.weight.zero_()  # every token equally likely: the count of targets shows
-    sequence = Sequence(np.arange(4, 104, dtype=np.uint16))
-    measured = bits.measure(network, [sequence], text_bytes=1, row=16)
-    assert measured.bits == pytest.approx(99 * math.log2(400), rel=1e-5)
+def test_gold_stories_have_no_wrong_speaker_and_many_named_ones() -> None:
+    quotes = named = wrong = 0
+    for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + 60):
+        for example in to_examples(seed, invented_names=0.5):
+            events = parse(example.completion)
+            found, faults = speakers_named(events, example.prompt.characters)
+            quotes += sum(isinstance(event, Open) and event.kind == "quote" for event in events)
+            named, wrong = named + found, wrong + faults
+    assert wrong == 0
+    assert named > 0.4 * quotes > 100
 
 
-def test_rounding_is_measured_and_undone() -> None:
-    network = micro().eval()
-    before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    errors = export.rounding_errors(network, torch.arange(4, 24)[None])
-    assert 0 < errors["float16"] < errors["bfloat16"]
-    assert all(torch.equal(before[name], weight) for name, weight in network.state_dict().items())
+def test_gold_passages_are_worth_everything() -> None:
+    for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + 20):
+        for example in to_examples(seed):
+            found = measured(example, example.completion, mended=0, ended=True, constrained=True)
+            assert worth(found) == 1
+            assert found.well_formed
 
 
-CARD = "# Nano\n\n<!-- size -->\nold\n<!-- /size -->\n\nkept\n<!-- bits -->\n<!-- /bits -->\n"
+@pytest.mark.parametrize(
+    ("part", "whole", "low", "high"),
+    [  # Newcombe, Stat. Med. 17 (1998), table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0),
+    ],
+)
+def test_intervals_are_those_of_the_literature(part: int, whole: int, low: float, high: float) -> None:
+    found = share(part, whole)
+    assert found["of"] == whole
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
-def test_filling_a_card_replaces_only_its_sections_and_twice_is_once(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    path.write_text(CARD)
-    made = {"size": r"13 \1 M", "bits": "| a |\n| b |"}
-    card.fill(path, made)
-    once = path.read_text()
-    assert once == CARD.replace("old", made["size"]).replace(
-        "<!-- bits -->\n", "<!-- bits -->\n| a |\n| b |\n"
+def test_nothing_has_no_share() -> None:
+    assert share(0, 0) == {"of": 0, "share": None, "low": None, "high": None}
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 500).flatmap(lambda whole: st.tuples(st.integers(0, whole), st.just(whole))))
+def test_an_interval_holds_its_share(counts: tuple[int, int]) -> None:
+    found = share(*counts)
+    assert 0 <= found["low"] <= found["share"] <= found["high"] <= 1
+
+
+def example(*, tags: bool = True) -> Example:
+    return Example(
+        id="e1",
+        prompt=StoryPrompt((MARA,), "", ("Go.",), tags),
+        completion="Go.",
+        provenance=Provenance(annotator="test"),
+        checks=(Check("speaks", ("32AN4R",)), Check("no_sound")),
     )
-    card.fill(path, made)
-    assert path.read_text() == once
 
 
-def test_a_card_without_the_section_is_refused_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    path.write_text(CARD)
-    with pytest.raises(InputError, match="0 sections '<!-- writing -->'"):
-        card.fill(path, {"size": "new", "writing": "x"})
-    assert path.read_text() == CARD
+def told(text: str, *, mended: int = 0, ended: bool = True, tags: bool = True) -> Passage:
+    return measured(example(tags=tags), text, mended=mended, ended=ended, constrained=True)
 
 
-def test_the_bundled_card_has_every_section(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "models" / "nano" / "README.md").read_text(encoding="utf-8")
-    for name in ("size", "training", "data", "bits", "writing", "samples"):
-        assert text.count(f"<!-- {name} -->\n") == text.count(f"<!-- /{name} -->\n") == 1
+@pytest.mark.parametrize(
+    ("text", "well_formed", "speaks", "silent"),
+    [
+        ('<quote speaker="32AN4R">Go!</quote>', True, True, True),
+        ('<quote speaker="XXXXXX">Go!</quote>', False, False, True),
+        ('<quote speaker="32AN4R">Go! <sound>Boom.</sound>', False, True, False),
+        ("Nobody spoke.", True, False, True),
+    ],
+)
+def test_writing_is_judged_by_rule(text: str, well_formed: bool, speaks: bool, silent: bool) -> None:
+    found = told(text)
+    assert found.well_formed == well_formed
+    assert found.followed == (("speaks", speaks), ("no_sound", silent))
+    assert found.quotes == text.count("<quote")
+    assert not told(text, mended=1).well_formed
 
 
-def test_sections_say_what_the_commands_left(tmp_path: Path) -> None:
-    stage = {
-        "steps": 5,
-        "steps_planned": 9,
-        "tokens": 2560,
-        "minutes": 1.5,
-        "rate": 0.002,
-        "rows_per_step": 8,
-        "row_tokens": 64,
-    }
-    errors = {"float16": 1.25e-4, "bfloat16": 2e-3}
-    told = {"parameters": 1000, "active_parameters": 800, "bytes": 2_000_000, "format": "float16"}
-    shape = micro().config
-    source = {"documents": 3, "tokens": 1234, "repeats": 2, "licenses": ["CC BY 4.0"]}
-    entry = {"source": "simple_en", "lang": "en", "documents": 2, "bytes": 99, "bits": 2.5}
-    kinds = {"end-on-sound": {"asked": 4, "followed": 3}}
-    tally = {
-        "passages": 4,
-        "well_formed": 3,
-        "ended": 4,
-        "tags_asked": 0,
-        "tagged": 0,
-        "words": 200,
-        "instructions": {"asked": 4, "followed": 3, "kinds": kinds},
-    }
-    sample = {"prompt": "p", "written": "a ``` b"}
-    left = {
-        "export.json": told
-        | {"rounding_errors": errors, "training": {"pretrain": stage}}
-        | {"config": shape.to_dict(), "mixers": shape.layers_block_type},
-        "data/report.json": {name: {"sources": {"simple_en": source}} for name in ("pretrain", "sft")},
-        "evaluation.json": {
-            "bits": [entry],
-            "writing": {"constrained": tally, "free": tally},
-            "samples": [sample],
-        },
-    }
-    (tmp_path / "data").mkdir()
-    for name, content in left.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    made = card.sections(tmp_path)
-    assert "1,000 parameters, 800 of them active" in made["size"]
-    assert "4 layers" in made["size"]
-    assert "one mixes 4 experts, 2 of which work" in made["size"]
-    assert "| pretrain | 2,560 | 5 of 9 | 8 x 64 | 0.002 | 1.5 |" in made["training"]
-    assert "| pretrain | simple_en | 3 | 1,234 | 2 | CC BY 4.0 |" in made["data"]
-    assert "| simple_en | en | 2 | 99 | 2.500 |" in made["bits"]
-    assert "| well-formed | 75.0 % of 4 | 75.0 % of 4 |" in made["writing"]
-    assert "| has a quote where tags were asked for | – | – |" in made["writing"]
-    assert "| · end-on-sound | 75.0 % of 4 | 75.0 % of 4 |" in made["writing"]
-    assert "````\na ``` b\n````" in made["samples"]
+def test_what_is_wrong_costs_two_thirds_of_the_worth() -> None:
+    good = '<quote speaker="32AN4R">Go,</quote> said Mara.'
+    assert worth(told(good)) == 1
+    assert worth(told("Nobody spoke.")) == 0.5
+    for found in (told(good, mended=1), told(good, ended=False), replace(told(good), wrong_speaker=1)):
+        assert worth(found) == pytest.approx(1 / 3)
+    assert worth(replace(told(good), followed=())) == 1
 
 
-def test_sections_name_the_command_whose_figures_are_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"export\.json' is missing; .* recipes\.nano\.export"):
-        card.sections(tmp_path)
+def test_a_summary_counts_by_kind() -> None:
+    tagged, silent = told('<quote speaker="32AN4R">Go!</quote>'), told("Nobody spoke.", ended=False)
+    plain = told("Nobody spoke.", tags=False)
+    found = summary([tagged, silent, plain])
+    assert found["passages"] == 3
+    assert found["words"] == pytest.approx(5 / 3, abs=0.05)
+    shares = {name: (entry["of"], entry["share"]) for name, entry in found["kinds"].items()}
+    assert shares == {"speaks": (3, pytest.approx(1 / 3, abs=1e-4)), "no_sound": (3, 1.0)}
+    assert found["instructions followed"]["of"] == 6
+    assert found["ended by itself"]["share"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["has a quote where tags were asked for"] == share(1, 2)
+    assert found["speaker named beside the quote"] == share(0, 1)
+    assert found["wrong speaker"]["of"] == 0
+
+
+def passages(worths: list[bool]) -> list[Passage]:
+    usual = told("Nobody spoke.")
+    return [replace(usual, id=f"p{n}", followed=(("speaks", held),)) for n, held in enumerate(worths)]
+
+
+def test_the_gain_is_paired_and_a_function_of_what_it_is_given() -> None:
+    before = passages([False] * 60 + [True] * 40)
+    after = passages([False] * 30 + [True] * 70)
+    found = gain(before, after)
+    assert found == gain(before, list(reversed(list(reversed(after)))))
+    assert (found["prompts"], found["before"], found["after"], found["gain"]) == (100, 0.4, 0.7, 0.3)
+    assert found["low"] == pytest.approx(0.3 - 0.09, abs=0.02)  # 1.96 * sqrt(0.3 * 0.7 / 100)
+    assert found["high"] == pytest.approx(0.3 + 0.09, abs=0.02)
+    same = gain(before, before)
+    assert (same["gain"], same["low"], same["high"]) == (0, 0, 0)
+
+
+def test_only_prompts_that_both_answered_count() -> None:
+    before, after = passages([False, True, True]), passages([True, True, False])[:2]
+    found = gain(before, after)
+    assert (found["prompts"], found["before"], found["after"]) == (2, 0.5, 1.0)
+    with pytest.raises(InputError, match="no prompt in common"):
+        gain(before[2:], after)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from spellbound.data.checks import DESCRIPTIONS
 from tools import cli_docs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,11 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 
 def test_the_cli_page_is_what_the_program_says() -> None:
     assert cli_docs.PAGE.read_text(encoding="utf-8") == cli_docs.render(), "docs/cli.md is stale: make docs"
+
+
+def test_the_data_page_explains_every_kind_of_check() -> None:
+    table = "\n".join(f"| `{kind}` | {asked} |" for kind, asked in DESCRIPTIONS.items())
+    assert table in (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:

@@ -11,11 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 from spellbound.cli import files
+from spellbound.cli.adapter import app as adapter
 from spellbound.cli.check import check
 from spellbound.cli.controls import one_line
+from spellbound.cli.data import app as data
 from spellbound.cli.parse import parse
+from spellbound.cli.prefer import prefer
+from spellbound.cli.train import train
 from spellbound.cli.write import write
 from spellbound.errors import EnvironmentFault, InputError
+from spellbound.files import words_of
 
 FAULT, WRONG_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 128 + 2, 128 + 13
 
@@ -53,7 +58,7 @@ class Commands(TyperGroup):
             if error.errno == errno.EPIPE:
                 raise typer.Exit(BROKEN_PIPE) from None
             raise EnvironmentFault(
-                f"the output cannot be written: {files.words_of(error)}; send it to another place"
+                f"the output cannot be written: {words_of(error)}; send it to another place"
             ) from None
         return result
 
@@ -110,6 +115,10 @@ def _root(
 app.command()(write)
 app.command()(parse)
 app.command()(check)
+app.command()(train)
+app.command()(prefer)
+app.add_typer(data, name="data")
+app.add_typer(adapter, name="adapter")
 
 
 @app.command()

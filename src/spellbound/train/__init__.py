@@ -1,0 +1,1 @@
+"""Examples and stories to trained weights or an adapter: recipe, tokens, batches, loss, loop, checkpoints."""
