@@ -70,7 +70,9 @@ def test_from_logs_to_examples_and_back_out_again(tmp_path: Path, logs: tuple[Pa
     assert not any(reader(who).encode() in written for who in (1, 2, 3))
 
     for who in (1, 2):
-        assert run("withdraw", reader(who), "--consent", consent).exit_code == 0
+        assert run("withdraw", reader(who), "--consent", consent).stderr == ""
+    stranger = run("withdraw", reader(99), "--consent", consent)
+    assert (stranger.exit_code, "has no consent of this reader" in stranger.stderr) == (0, True)
     result = run(*build)
     assert result.exit_code == 0, result.output
     assert "5  consent withdrawn" in result.stdout
@@ -118,6 +120,7 @@ def test_a_purge_and_a_key(tmp_path: Path, logs: tuple[Path, Path], monkeypatch:
     assert run("key", stdin="ann\nbob\n").stdout.split() == [
         user_key(each, SECRET) for each in ("ann", "bob")
     ]
+    assert run("key", stdin="ann\u2028smith\r\n").stdout.split() == [user_key("ann\u2028smith", SECRET)]
     monkeypatch.delenv("SPELLBOUND_USER_SECRET")
     assert run("key", "ann").exit_code == 1
 

@@ -82,3 +82,23 @@ def test_wrong_arguments(
         status, _, err = run(capsys, *arguments)
     assert status == 2
     assert said in err
+
+
+@pytest.mark.parametrize("name", ["shelf", "shelf/d.jsonl"])
+def test_the_result_is_never_one_of_its_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    output = shelf(tmp_path / "shelf") / "d.jsonl"
+    assert run(capsys, tmp_path / "shelf", "-o", output)[0] == 0
+    before = output.read_bytes()
+    status, _, err = run(capsys, tmp_path / name, "-o", output)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "give another name" in err
+    assert output.read_bytes() == before
+
+
+def test_ids_that_are_not_unique_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = '{"id": "x", "lang": "en", "text": "The bell rings."}\n'
+    (tmp_path / "rows.jsonl").write_text(row * 3)
+    _, out, _ = run(capsys, tmp_path / "rows.jsonl", "-o", tmp_path / "d.jsonl")
+    assert out.endswith("3 documents, 45 characters (en 3); 2 with the id of another, give each its own\n")

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from spellbound.data import arrow
+from spellbound.data import arrow, jsonl
 from spellbound.data.check import CODES, WARNINGS, Fault, Inspection, Limits, near
+from spellbound.data.check.markup import Markup
 from spellbound.data.check.work import Examiner
 from spellbound.data.checks import Check
 from spellbound.data.examples import Example
@@ -164,6 +165,14 @@ FAULTY: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
         {**with_prompt(instructions=("Write:", GIVEN.lower())), "completion": GIVEN, "checks": []},
         [("prompt.instructions", "leak", "gives the completion away: 15 words in a row, “mara lifts her")],
     ),
+    (
+        {
+            **with_prompt(characters=(Character("Mara", "32AN4R", (("Voice", GIVEN),)), OLD)),
+            "completion": GIVEN,
+            "checks": [],
+        },
+        [("prompt.characters", "leak", "gives the completion away: 15 words in a row, “mara lifts her")],
+    ),
 ]
 
 
@@ -235,6 +244,46 @@ def test_faulty_rows_do_not_hide_the_next(tmp_path: Path) -> None:
         (5, "weight", "schema", "0: input should be greater than 0"),
         (6, "", "unreadable", "is not JSON: Unterminated string starting at at column 2"),
     ]
+
+
+def test_a_stray_first_row_does_not_hide_what_the_others_are(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", {}, b"{", story(text="").model_dump())
+    faults = check(file)
+    assert {(fault.row, fault.field) for fault in faults if fault.row == 1} == {
+        (1, name) for name in ("id", "text", "cast", "language", "provenance")
+    }
+    assert [(fault.row, fault.code) for fault in faults if fault.row != 1 and not fault.warning] == [
+        (2, "unreadable"),
+        (3, "empty"),
+    ]
+
+
+def test_a_line_without_end_does_not_hide_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE", 5000)
+    file = write(tmp_path / "a.jsonl", make(1), b"x" * 17_000, make(2, weight=0))
+    assert of(*check(file, limits=Limits(similarity=0))) == [
+        (2, "", "unreadable", "is longer than 5,000 bytes"),
+        (3, "weight", "schema", "0: input should be greater than 0"),
+    ]
+
+
+def test_damaged_packing_is_a_fault(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"".join(json.dumps(make(n)).encode() + b"\n" for n in range(500))))
+    packed[40:60] = b"\xff" * 20
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    (fault,) = check(tmp_path / "a.jsonl.gz")
+    assert (fault.code, fault.remedy) == ("unreadable", "fetch it again")
+    assert fault.what.startswith("row 1: the packing is damaged (Error -3")
+
+
+@given(st.text("<>\n\x00ab"))
+def test_places_are_those_that_counting_finds(text: str) -> None:
+    wanted = [
+        f"line {before.count(chr(10)) + 1}, column {len(before.rpartition(chr(10))[2]) + 1}"
+        for before in (text[:at] for at, sign in enumerate(text) if sign == "\x00")
+    ]
+    found = Markup.read("text", text, None).findings
+    assert [each.what.partition(":")[0] for each in found if each.code == "characters"] == wanted
 
 
 def test_a_line_cut_off_is_called_so(tmp_path: Path) -> None:

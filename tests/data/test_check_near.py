@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from spellbound.data.check import near
 from spellbound.data.check.leaks import shared_run
@@ -120,3 +122,40 @@ def test_signatures_estimate_likeness() -> None:
         wrong.append(float(np.mean(one == two)) - likeness(story, other))
     assert abs(np.mean(wrong)) < 0.02
     assert np.std(wrong) < 0.06
+
+
+def template(number: int) -> list[str]:
+    """Most of it is in all of them, but too little for near-duplicates."""
+    return [*(f"same{at}" for at in range(150)), *(f"own{number}x{at}" for at in range(60))]
+
+
+def test_a_crowd_is_read_once_a_band_and_copies_in_it_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near, "_BLOCK", 64)
+    monkeypatch.setattr(near, "MOST_COMPARED", 5)
+    read = 0
+
+    def counting(signatures: IO[bytes], texts: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
+        nonlocal read
+        read += len(texts)
+        return one_by_one(signatures, texts)
+
+    one_by_one = near._read
+    monkeypatch.setattr(near, "_read", counting)
+    crowd = [template(number) for number in range(400)]
+    every = [*crowd, *crowd[::7]]
+    said = found(tmp_path, every)
+    copies = {each.place[1]: each.first[1] for each in said if each.place[1] >= len(crowd)}
+    assert copies == {len(crowd) + place: 7 * place for place in range(len(crowd[::7]))}
+    assert read <= near.BANDS * len(every) + 2 * len(said)
+
+
+def test_of_two_that_a_text_repeats_the_earlier_is_named(tmp_path: Path) -> None:
+    one = np.zeros(near.BANDS * near.BAND, np.uint32)
+    both = np.concatenate((one[:96], np.ones(24, np.uint32)))
+    two = np.concatenate((np.full(24, 2, np.uint32), both[24:]))
+    duplicates = NearDuplicates(tmp_path, 0.8)
+    for row, signature in enumerate((one, two, both)):
+        duplicates.add(0, row, signature)
+    assert list(duplicates.found()) == [((0, 2), (0, 0), 0.8)]

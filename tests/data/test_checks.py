@@ -77,6 +77,8 @@ TWO = f'{SAID}\n\n<quote speaker="K7Q2ZX">Me.</quote>'
         ("mood_word", ("joy|delight",), "He was joyless? No: sad.", False),
         ("happens", ("Mara", "lit|lights", "lantern"), SAID, True),
         ("happens", ("Mara", "lost"), SAID, False),
+        ("happens", ("Mara", "bell"), "Mara.\n\n1\n\n2\n\n3\n\nA bell.", True),
+        ("happens", ("Mara", "bell"), "Mara.\n\n1\n\n2\n\n3\n\n4\n\nA bell.", False),
         ("mood", ("Mara", "hopeful"), BELL, True),
         ("mood", ("Tom", "hopeful"), BELL, False),
         ("min_words", ("5",), SAID, True),
@@ -162,6 +164,7 @@ NARRATED = [
     ("pt", "Ela está à porta e olha. É tarde. O pai diz que não há pão e sai.", "unknown", "present"),
     ("ar", "كان الليل طويلا. قال الرجل شيئا ثم ذهب، وعادت المرأة إلى البيت.", "unknown", "past"),
     ("he", "הוא היה עייף. היא אמרה שלום, והוא הלך הביתה. אחר כך ישבה שם.", "unknown", "past"),
+    ("en", "It was late and he said no. Now it is day, he sits and says yes.", "unknown", "unknown"),
     ("xx", LONG_THIRD, "unknown", "unknown"),
 ]
 

@@ -13,6 +13,7 @@ from spellbound.data.instructions import INSTRUCTORS, instructor
 from spellbound.data.instructions.derive import WEIGHTS, Derive
 from spellbound.data.instructions.phrasing import LANGUAGES, phrases
 from spellbound.data.instructions.salience import Salience
+from spellbound.data.instructions.units import Names
 from spellbound.data.instructions.windows import WindowSettings, windows
 from spellbound.data.instructions.wishes import GROUPS, wishes
 from spellbound.data.tagged import TaggedStory
@@ -155,8 +156,29 @@ def test_nobody_is_to_be_left_out_who_is_there_under_another_name() -> None:
     cut = WindowSettings(completion_words=(10, 30), plain=0.0, distractors=2, redraw_ids=False)
     for window in windows(told, cut):
         assert tom in window.characters
-        found = wishes(window, phrases("en"), Salience(told), "en", Random(0))
+        found = wishes(window, phrases("en"), Salience(told), Names(told), "en", Random(0))
         assert not [wish for wish in found if wish.check.kind == "avoids"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "asked"),
+    [
+        (("Miss Hale", "Miss Lund"), "Miss Lund rises.", {"Miss Lund": "Miss Lund"}),
+        (("Mr. Hale", "Mrs. Hale"), "Mrs. Hale rises.", {"Mrs. Hale": "Mrs. Hale"}),
+        (("Hale", "Mrs. Hale"), "Mrs. Hale rises.", {"Mrs. Hale": "Mrs. Hale"}),
+        (("Mara Hale", "Tom Hale"), "Mara rises.", {"Mara Hale": "Mara"}),
+        (("The Porter", "Tom"), "The door swings. Tom rises.", {"Tom": "Tom"}),
+    ],
+)
+def test_only_who_is_meant_has_to_act(names: tuple[str, str], told: str, asked: dict[str, str]) -> None:
+    cast = tuple(Character(name, f"AAAAA{number}") for number, name in enumerate(names))
+    both = f"So {names[0]} and {names[1]} stay here, where the sea is as it was, and the night the same."
+    one = story(f"<action>{told}</action> {both}").model_copy(update={"cast": cast})
+    cut = WindowSettings(completion_words=(10, 60), plain=0.0)
+    (window,) = windows(one, cut)
+    found = wishes(window, phrases("en"), Salience(one), Names(one), "en", Random(0))
+    acting = {wish.check.arguments[0] for wish in found if wish.check.kind == "action_by"}
+    assert acting == set(asked.values())
 
 
 def test_instructors_by_name() -> None:

@@ -1,8 +1,13 @@
 """Builds on this machine: the rows do not depend on how the work was cut, and nothing is lost in silence."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,12 @@ import pytest
 from spellbound.data.check import Limits
 from spellbound.data.documents import Document, Part
 from spellbound.data.pipeline import Build, build
-from spellbound.data.pipeline.executors import Cluster
+from spellbound.data.pipeline.executors import Cluster, run_here
+from spellbound.data.pipeline.run import require_ended
+from spellbound.data.pipeline.stages import Stage
 from spellbound.data.readers import write_documents
 from spellbound.data.rows import read_examples, read_tagged
-from spellbound.errors import InputError
+from spellbound.errors import EnvironmentFault, InputError
 from tests.data.plays import play, result, shelf
 
 
@@ -89,6 +96,14 @@ def test_repeated_documents_and_examples_are_dropped_and_counted(tmp_path: Path)
     examples = built.report["examples"]
     assert examples["near_duplicates"] == 1
     assert examples["kept"] == examples["made"] - 1 > 0
+    refused = [json.loads(line) for line in (tmp_path / "out" / "refused.jsonl").read_text().splitlines()]
+    assert [each["why"] for each in refused if each["step"] == "finish"] == [
+        "nearly repeats an earlier example"
+    ]
+    assert [(each["id"], each["why"]) for each in refused if each["step"] == "compare"] == [
+        (one.id, "a document before it has the same id"),
+        ("plays/copy", "a document before it has the same text"),
+    ]
 
 
 def test_examples_that_fail_a_check_are_refused_by_name(books: Path, tmp_path: Path) -> None:
@@ -116,6 +131,14 @@ def test_changed_sources_are_noticed(tmp_path: Path) -> None:
     folder = shelf(tmp_path / "in", plays=2, speeches=10)
     build(asked(folder, tmp_path / "out"))
     (folder / "prose.md").write_text("Other words now.")
+    with pytest.raises(InputError, match="with other sources"):
+        build(asked(folder, tmp_path / "out"))
+
+
+def test_sources_of_the_same_length_are_noticed_by_their_time(tmp_path: Path) -> None:
+    folder = shelf(tmp_path / "in", plays=2, speeches=10)
+    build(asked(folder, tmp_path / "out"))
+    os.utime(folder / "prose.md", ns=(1, 1))
     with pytest.raises(InputError, match="with other sources"):
         build(asked(folder, tmp_path / "out"))
 
@@ -170,3 +193,39 @@ def test_wrong_settings_and_empty_folders_are_said_before_any_work(books: Path, 
     with pytest.raises(InputError, match="has no files that can be read"):
         build(asked(tmp_path / "empty", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_within_its_own_source_is_refused(books: Path) -> None:
+    with pytest.raises(InputError, match=r"built: lies in the source .*; give a folder outside"):
+        asked(books, books / "built")
+
+
+class Slow:
+    """A step whose second task waits for somebody to end it."""
+
+    def __call__(self, data: object, rank: int = 0, world_size: int = 1) -> None:
+        (self.folder / f"{rank}").write_text(str(os.getpid()))
+        while rank == 1:
+            time.sleep(0.01)
+        if rank == 2:
+            raise InputError("the third task was given something wrong")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_a_task_that_the_system_kills_ends_and_nobody_waits_for_it(tmp_path: Path, tasks: int) -> None:
+    def kill() -> None:
+        while not (process := tmp_path / "1").exists() or not process.read_text():
+            time.sleep(0.01)
+        os.kill(int(process.read_text()), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    stage = Stage(name="slow", step=Slow(tmp_path), tasks=tasks)
+    with pytest.raises(InputError, match="third task") if tasks == 3 else contextlib.nullcontext():
+        run_here(stage, tmp_path, Cluster(workers=tasks))
+    killer.join()
+    with pytest.raises(EnvironmentFault, match=f"{tasks - 1} of {tasks} tasks of stage slow failed, see "):
+        require_ended(stage, tmp_path)

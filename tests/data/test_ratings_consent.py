@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as example
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from spellbound.data.ratings import (
@@ -88,6 +89,7 @@ events = st.one_of(
     st.builds(given, users, days, st.sampled_from(["v1", "v2"]), revives=st.booleans()),
     st.builds(given, users, days, scopes=st.sampled_from([["training"], ["evaluation"]])),
     st.builds(withdrawn, users, days),
+    st.builds(withdrawn, users, days, scopes=st.sampled_from([["evaluation"], ["training", "publication"]])),
 )
 ratings = st.builds(
     rating,
@@ -137,15 +139,33 @@ def test_after_a_withdrawal_builds_are_as_if_the_reader_had_never_rated(
     assert [written for _, written in after] == [written for _, written in never]
 
 
-@example(st.lists(ratings, max_size=12), st.lists(events, max_size=8))
-def test_what_is_used_is_under_live_consent(rows: list[Rating], consents: list[Consent]) -> None:
-    """Said again without the ledger: a consent of this version came before, and no withdrawal since."""
-    revived = {each.user for each in consents if each.revives}
-    for row in rows:
-        if ledger(consents).refusal(row) is not None or row.user in revived:
-            continue
-        mine = [each for each in consents if each.user == row.user and "training" in each.scopes]
-        ends = [each.time for each in mine if each.event == "withdrawn"]
-        starts = [each.time for each in mine if each.event == "given" and each.version == row.consent == "v1"]
-        assert "training" in row.scopes
-        assert any(start <= row.time and all(end < start for end in ends) for start in starts)
+def lived_through(rows: list[Rating], consents: list[Consent], until: int) -> list[bool]:
+    """Which ratings may be used, told day by day as it happened: no ledger, no looking back."""
+    live: set[tuple[str, str | None]] = set()
+    rated: list[int] = []
+    usable: set[int] = set()
+    for now in sorted({*(row.time for row in rows), *(each.time for each in consents)}):
+        for each in consents:
+            if each.time == now and each.event == "given" and now <= day(until) and "training" in each.scopes:
+                live.add((each.user, each.version))
+                if each.revives and each.version == "v1":
+                    usable |= {number for number in rated if rows[number].user == each.user}
+        for each in consents:
+            if each.time == now and each.event == "withdrawn" and "training" in each.scopes:
+                live = {(user, version) for user, version in live if user != each.user}
+                usable -= {number for number in usable if rows[number].user == each.user}
+        for number, row in enumerate(rows):
+            asked = now <= day(until) and "training" in row.scopes and row.consent == "v1"
+            if row.time == now and asked and (row.user, row.consent) in live:
+                rated.append(number)
+                usable.add(number)
+    return [number in usable for number in range(len(rows))]
+
+
+@settings(max_examples=400)
+@example(st.lists(ratings, max_size=8), st.lists(events, max_size=8), st.integers(0, 13))
+def test_what_may_be_used_is_what_living_through_it_says(
+    rows: list[Rating], consents: list[Consent], until: int
+) -> None:
+    book = ledger(consents, at=until)
+    assert [book.refusal(row) is None for row in rows] == lived_through(rows, consents, until)

@@ -158,3 +158,14 @@ def test_ratings_of_the_future_wait() -> None:
     report = Report()
     made = list(rated_examples(log(rating(time=day(60))), ledger(EVERYBODY, at=50), ExampleRules(), report))
     assert (made, report.left_out) == ([], {Reason.FUTURE: 1})
+
+
+@pytest.mark.parametrize("score", [0.1, 0.3, 0.6, 0.7, 0.9])
+@pytest.mark.parametrize("readers", [3, 6, 7])
+def test_scores_at_the_threshold_are_not_lost_by_rounding(score: float, readers: int) -> None:
+    rows = [rating(who, raw=score, scale="unit") for who in range(1, readers + 1)]
+    consents = ledger([given(who) for who in range(1, readers + 1)])
+    (made,) = rated_examples(log(*rows), consents, ExampleRules(threshold=score), Report())
+    assert made.rating is not None
+    assert made.rating.score == score
+    assert made.weight == pytest.approx(0.25)

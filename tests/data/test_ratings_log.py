@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given as example
 from hypothesis import strategies as st
 
-from spellbound.data.ratings import Consent, Rating, RatingLog, append, purge, read_consents
+from spellbound.data.ratings import Consent, Rating, RatingLog, append, purge, read_consents, withdraw
 from spellbound.data.rows import write_rows
 from spellbound.errors import InputError
-from tests.data.ratings import given, rating, reader, withdrawn
+from tests.data.ratings import day, given, ledger, rating, reader, withdrawn
 
 ROWS = [
     rating(1),
@@ -134,3 +134,27 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     assert sorted(row.user for row in read(path)) == sorted(
         reader(who) for who in (1, 2, 3) for _ in range(10)
     )
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_purge_leaves_withdrawals(tmp_path: Path, ending: str) -> None:
+    """Else a consent in another file of the log would live again."""
+    path = tmp_path / f"later.{ending}"
+    write_rows(path, [given(2), withdrawn(1), given(1), withdrawn(2)], Consent)
+    assert purge(path, reader(1)) == 1
+    assert list(read_consents([path])) == [given(2), withdrawn(1), withdrawn(2)]
+    assert ledger([given(1), *read_consents([path])]).refusal(rating(1)) is not None
+
+
+def test_a_withdrawal_is_heard_though_the_clock_is_slow(tmp_path: Path) -> None:
+    path = tmp_path / "consent.jsonl"
+    ahead = day(400_000)  # a server whose clock was far ahead
+    append(path, [given(1, time=ahead), given(2)])
+    assert withdraw(path, reader(1), ["training"])
+    assert not withdraw(path, reader(3), ["training", "evaluation"])
+    events = list(read_consents([path]))
+    assert [event.event for event in events] == ["given", "given", "withdrawn", "withdrawn"]
+    assert (events[2].time, events[2].scopes) == (ahead, ("training",))
+    late = ledger(events, at=500_000)
+    assert late.refusal(rating(1, time=day(400_001))) is not None
+    assert late.refusal(rating(2)) is None

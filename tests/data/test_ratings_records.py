@@ -41,6 +41,8 @@ def test_scales(raw: float, scale: str, score: float) -> None:
         ({"raw": -1, "scale": "unit"}, "give 0 to 1"),
         ({"raw": float("nan"), "scale": "unit"}, "give 0 to 1|finite"),
         ({"raw": None}, "raw"),
+        ({"raw": 10**400}, "raw"),
+        ({"raw": 1, "scale": "stars-1"}, "scale"),
         ({"scale": "stars-11"}, "scale"),
         ({"score": 0.2}, "score is 0.2, but 5 of stars-5 is 1; leave score out"),
         ({"user": "mara@example.org"}, "user"),
@@ -103,6 +105,8 @@ def test_equal_accounts_in_two_forms_have_one_key() -> None:
 def test_keys_that_cannot_be_made() -> None:
     with pytest.raises(InputError, match="the account is blank"):
         user_key("  ", SECRET)
+    with pytest.raises(InputError, match="the account holds half a character; give it as UTF-8"):
+        user_key("zo\udceb", SECRET)
     with pytest.raises(InputError, match="the secret has 5 characters; give at least 32"):
         user_key("mara", "short")
     with pytest.raises(InputError, match="not u1- and 32") as refused:

@@ -201,3 +201,18 @@ def test_no_json_raises_anything_but_input_errors(
     path = card_file(tmp_path_factory.getbasetemp() / "any.json", card)
     with suppress(InputError):
         list(read_cards(path))
+
+
+def test_a_nickname_speaks_for_its_character(tmp_path: Path) -> None:
+    path = card_file(tmp_path / "mara.json", V3)
+    parts = [part for document in read_cards(path, ReaderDefaults(user="Ada")) for part in document.parts]
+    assert [(part.text, part.speakers) for part in parts if part.text in ("Who are you?", "Go.")] == [
+        ("Who are you?", ("Ada",)),
+        ("Go.", ("Mara_Voss",)),
+    ]
+
+
+def test_a_character_of_the_users_name_is_another_person(tmp_path: Path) -> None:
+    path = card_file(tmp_path / "ada.json", {**V1, "name": "Ada"})
+    for document in read_cards(path, ReaderDefaults(user="Ada")):
+        assert len({person.id for person in document.cast}) == len(document.cast)

@@ -125,3 +125,19 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
 def test_a_book_of_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no text"):
         list(read_epub(epub(tmp_path / "a.epub", XHTML.format('<body><img src="a.png"/></body>'))))
+
+
+def test_lines_of_a_pre_stay_and_others_are_layout(tmp_path: Path) -> None:
+    page = XHTML.format("<body><pre>one\ntwo <b>and\nthree</b>\nfour</pre><p>five\nsix</p></body>")
+    (book,) = read_epub(epub(tmp_path / "a.epub", page))
+    assert book.text == "one\ntwo and three\nfour\n\nfive six"
+
+
+def test_a_page_that_is_listed_without_end_is_read_once(tmp_path: Path) -> None:
+    epub(tmp_path / "a.epub", PAGE)
+    with zipfile.ZipFile(tmp_path / "a.epub") as old, zipfile.ZipFile(tmp_path / "b.epub", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, content.replace(b'<itemref idref="p0"/>', b'<itemref idref="p0"/>' * 5000))
+    texts = [book.text for name in ("a.epub", "b.epub") for book in read_epub(tmp_path / name)]
+    assert texts[0] == texts[1]

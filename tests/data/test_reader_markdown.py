@@ -91,3 +91,11 @@ def test_an_empty_page_is_refused(tmp_path: Path) -> None:
     path.write_text("---\ntitle: A\n---\n![only](a.png)\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"empty\.md: has no text"):
         list(read_markdown(path))
+
+
+def test_numbers_of_a_list_are_shown_and_so_read() -> None:
+    assert markdown_paragraphs("1986. The bell rang.\n\n- Nobody came.\n\n3) Nobody left.") == [
+        "1986. The bell rang.",
+        "Nobody came.",
+        "3) Nobody left.",
+    ]

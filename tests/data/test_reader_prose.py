@@ -122,6 +122,18 @@ def test_other_encodings_have_to_be_named(tmp_path: Path) -> None:
         read_file(tmp_path / "a.txt", content)
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1255", "shift_jis"])
+def test_files_that_are_utf8_stay_so_among_others_that_are_not(tmp_path: Path, encoding: str) -> None:
+    for content in ("Grüße, “ja”".encode(), "Grüße, “ja”".encode("utf-16"), "\ufeffGrüße, “ja”".encode()):
+        assert read_file(tmp_path / "a.txt", content, encoding=encoding) == "Grüße, “ja”"
+
+
+def test_letters_in_ascii_bytes_are_read_as_they_were_named(tmp_path: Path) -> None:
+    content = "こんにちは".encode("iso2022_jp")
+    assert content.isascii()
+    assert read_file(tmp_path / "a.txt", content, encoding="iso2022_jp") == "こんにちは"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"a\0b", "zero bytes"), (b"  \n", "has no text"), (b"\xff\xfe\x00", "not utf-16")],
@@ -132,8 +144,13 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -
 
 
 def test_unknown_encodings_and_languages_are_refused() -> None:
-    with pytest.raises(InputError, match="encoding 'klingon' is unknown"):
-        ReaderDefaults(encoding="klingon")
+    for encoding in ("klingon", "base64", "rot13", "undefined"):
+        with pytest.raises(InputError, match=f"encoding '{encoding}' is unknown"):
+            ReaderDefaults(encoding=encoding)
+    for encoding in ("utf-16-le", "utf-32", "shift_jis", "idna"):
+        ReaderDefaults(encoding=encoding)
+    with pytest.raises(InputError, match=r"user ' ' is no name"):
+        ReaderDefaults(user=" ")
     with pytest.raises(InputError, match="'english' is not ISO 639-1"):
         ReaderDefaults(language="english")
 

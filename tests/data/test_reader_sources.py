@@ -27,6 +27,7 @@ def shelf(folder: Path) -> Path:
     (folder / "b" / ".hidden" / "no.txt").write_text("no")
     (folder / "README.md").write_text("About the others.")
     (folder / "LICENSE.txt").write_text("What may be done with them.")
+    (folder / "license-mit").write_text("The same.")
     (folder / "notes.pdf").write_bytes(b"%PDF-1.7")
     (folder / "settings.json").write_text('{"theme": "dark"}')
     (folder / "photo.png").write_bytes(png())
@@ -206,3 +207,12 @@ def test_defaults_fill_only_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("---\ntitle: Own\n---\nText")
     (document,) = read([tmp_path / "a.md"], defaults=ReaderDefaults(title="T", author="A", language="fr"))
     assert (document.title, document.author, document.language) == ("Own", "A", "fr")
+
+
+def test_stories_whose_titles_begin_like_licences_are_read(tmp_path: Path) -> None:
+    for name in ("License to Sail.txt", "Notice of Storm.md", "README.de.md", "COPYING", "Copying.txt"):
+        (tmp_path / name).write_text("The bell rings.")
+    assert [source.path.name for source in sources([tmp_path])] == [
+        "License to Sail.txt",
+        "Notice of Storm.md",
+    ]

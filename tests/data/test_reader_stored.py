@@ -208,3 +208,15 @@ def test_what_no_row_can_hold_is_refused_and_leaves_the_file_alone(
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"d\.csv: is neither \.parquet nor \.jsonl"):
         write_documents(tmp_path / "d.csv", [])
+
+
+def test_rows_of_several_foreign_tables_keep_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": 1, "lang": "en", "text": "One."}\n{"id": "x", "text": "Two."}\n'
+    )
+    (tmp_path / "b.jsonl").write_text('{"id": 1, "lang": "en", "text": "Three."}\n{"text": ""}\n')
+    assert [document.id for document in read([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])] == [
+        "a/1",
+        "a/x",
+        "b/1",
+    ]

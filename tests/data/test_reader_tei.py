@@ -78,3 +78,11 @@ FILE = (
 def test_what_is_not_safe_or_not_tei_is_refused(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_one(tmp_path, content)
+
+
+def test_a_reference_to_nobody_is_none(tmp_path: Path) -> None:
+    body = '<sp who="#"><p>Halt!</p></sp><sp who="#mara #"><p>Nein.</p></sp>'
+    (tmp_path / "a.xml").write_text(f"<TEI><text><body>{body}</body></text></TEI>")
+    (document,) = read_tei(tmp_path / "a.xml")
+    assert [part.speakers for part in document.parts] == [(), ("mara",)]
+    assert [person.id for person in document.cast] == ["mara"]

@@ -20,6 +20,7 @@ from spellbound.data.examples import Example, ExampleRating
 from spellbound.data.fields import Provenance
 from spellbound.data.rows import (
     ENDINGS,
+    read_any,
     read_examples,
     read_rows,
     read_tagged,
@@ -255,6 +256,23 @@ def test_what_is_no_gzip_or_not_there_is_refused(tmp_path: Path) -> None:
     for ending in ENDINGS:
         with pytest.raises(InputError, match="cannot be read"):
             list(read_examples([tmp_path / f"none{ending}"]))
+
+
+def test_a_file_of_broken_lines_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"id\n{"id\n')
+    with pytest.raises(InputError, match=r"a\.jsonl: row 1: is not JSON"):
+        list(read_any([tmp_path / "a.jsonl"]))
+
+
+def test_a_number_that_parquet_has_not_is_refused(tmp_path: Path) -> None:
+    row = TaggedStory(
+        id="s", text="", cast=(), language="", doubtful=((0, 2**70),), provenance=Provenance(annotator="x")
+    )
+    with pytest.raises(InputError, match="one of rows 1 to 1 does not fit into Parquet"):
+        write_tagged(tmp_path / "a.parquet", [row])
+    assert list(tmp_path.iterdir()) == []
+    write_tagged(tmp_path / "a.jsonl", [row])
+    assert list(read_any([tmp_path / "a.jsonl"])) == [row]
 
 
 def test_another_ending_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Simulated stories as rows of the schema: held-out seeds stay out, and names can be ones nobody knows."""
 
 import re
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, pairwise
 from random import Random
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from spellbound.data.simulator import (
     HELD_OUT_FROM,
     Example,
+    bank,
     examples,
     generate,
     invented_name,
     to_examples,
     with_invented_names,
 )
-from spellbound.directives import StreamParser, is_speaker_id, parse
+from spellbound.directives import Character, StreamParser, is_speaker_id, parse
 from spellbound.errors import InputError
 
 
@@ -90,7 +92,27 @@ def test_invented_names_are_many_and_look_like_names() -> None:
     assert all(re.fullmatch(r"[A-Z][a-z]{2,9}", name) for name in names)
 
 
+def test_invented_names_are_no_words_of_the_stories() -> None:
+    rng = Random(0)
+    names = {invented_name(rng).lower() for _ in range(20_000)}
+    told = {
+        word for seed in range(40) for row in to_examples(seed) for word in row.completion.lower().split()
+    }
+    assert {"she", "her", "ten", "man"} <= bank.words()
+    assert not names & told
+    assert not names & bank.words()
+
+
 def test_speaker_ids_are_those_of_the_language() -> None:
     ids = [one.speaker_id for seed in range(50) for one in to_examples(seed)[0].prompt.characters]
     assert all(map(is_speaker_id, ids))
     assert len(set(ids)) == len(ids)
+
+
+def test_no_invented_name_is_the_beginning_of_another() -> None:
+    row = examples(3)[0]
+    crowd = tuple(Character(f"Person{number}", f"{number:06d}") for number in range(150))
+    named = with_invented_names(replace(row, prompt=replace(row.prompt, characters=crowd)), Random(0))
+    names = sorted(one.name for one in named.prompt.characters)
+    assert len(names) == len(crowd)
+    assert not [one for one, other in pairwise(names) if other.startswith(one)]

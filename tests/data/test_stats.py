@@ -136,7 +136,7 @@ def test_memory_does_not_grow_with_what_is_counted(monkeypatch: pytest.MonkeyPat
         tracemalloc.stop()
     assert size < 600_000
     assert len(names.counts) == 50
-    assert names.most(2) == [("name 0", 3), ("name 1", 3), ("48 others", 29_994)]
+    assert names.most(2) == [("name 0", 3), ("name 1", 3), ("others", 29_994)]
     assert sum(names.to_row().values()) == 30_000
 
 
@@ -182,6 +182,29 @@ def test_the_report_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert re.search("2 examples, 1 tagged stories", page.text)
     assert json.loads((tmp_path / "report" / "stats.json").read_text())["rows"]["examples"] == 2
     assert "prefers-color-scheme: dark" in html
+
+
+def test_spans_and_weights_that_cannot_be_meant_are_counted_all_the_same() -> None:
+    wrong = STORY.model_copy(update={"doubtful": ((7, 0), (0, 10**9))})
+    found = counted(wrong, EXAMPLE.model_copy(update={"weight": 1.7976931348623157e308}))
+    assert found.spreads["share in doubt"].largest == 1
+    assert found.spreads["weight"].largest == tally._LARGEST
+    assert "instructions" in draw(found, LIGHT)
+
+
+def test_nobody_says_how_many_names_were_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "_MOST_NAMES", 2)
+    names = Names()
+    for name in "abcdd":
+        names.add(name)
+    assert names.to_row() == {"a": 1, "b": 1, "others": 3}
+
+
+def test_no_more_than_everything_is_speech() -> None:
+    """A word that a tag divides is two words of speech, and one of the text."""
+    tag = '<quote speaker="32AN4R">'
+    found = counted(EXAMPLE.model_copy(update={"completion": f"{tag}a</quote>{tag}b</quote>"}))
+    assert found.spreads["share of speech"].largest == 1
 
 
 def test_pictures_have_the_colours_of_their_page() -> None:

@@ -300,3 +300,9 @@ def test_stripped_stories_have_no_marks_at_the_ends_of_speech() -> None:
     for window in windows(told, WindowSettings(completion_words=(5, 25), marks="strip", plain=0.0)):
         assert "“" not in window.completion + window.past
     assert CAST[0].speaker_id in told.text
+
+
+def test_sheets_stand_in_any_order() -> None:
+    told = story(*[f"{character.name} went home at last, and slept until noon." for character in CAST] * 20)
+    orders = {tuple(one.name for one in window.characters) for window in windows(told, SMALL)}
+    assert len({order for order in orders if len(order) == len(CAST)}) > 2

@@ -260,6 +260,19 @@ def test_a_run_is_not_overwritten(values: dict[str, Any], tmp_path: Path) -> Non
     assert (tmp_path / "run" / "log.jsonl").read_text() == "mine"
 
 
+def test_a_run_that_leaves_the_numbers_saves_nothing(values: dict[str, Any], tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "lost")
+    model = make_model()
+    with torch.no_grad():
+        model.get_submodule("model.final_layernorm").weight.fill_(torch.nan)
+    model.save_pretrained(tmp_path / "lost")
+    with pytest.raises(
+        InputError, match=r"step 1: loss is nan; nothing is saved: give a smaller schedule\.rate"
+    ):
+        run(changed(values, "model.base", str(tmp_path / "lost")))
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
 def test_an_adapter_that_learns_nothing_stops_the_run(values: dict[str, Any], tmp_path: Path) -> None:
     """Behind a projection of zeros no adapter can change anything."""
     write_tokenizer(tmp_path / "still")

@@ -88,6 +88,11 @@ def write_groups(draft: Path, target: Path, rows: Iterable[dict[str, Any]], mode
                     f"{target}: one of rows {count + 1} to {count + len(group)} holds half a character"
                     f" ({error.object[error.start]!r}); write the whole character"
                 ) from error
+            except (pa.ArrowException, OverflowError) as error:
+                raise InputError(
+                    f"{target}: one of rows {count + 1} to {count + len(group)} does not fit into Parquet:"
+                    f" {error}; mend it, or write .jsonl"
+                ) from error
             writer.write_batch(batch, row_group_size=len(group))
             count += len(group)
     return count

@@ -7,6 +7,7 @@ import codecs
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def read_lines(path: Path) -> Iterator[StoredRow]:
     """Read the lines of a file; row numbers are line numbers from 1, empty lines are passed over.
 
-    InputError if the file cannot be opened, or its packing ends too early.
+    InputError if the file cannot be opened, or its packing is damaged.
     """
     number = 0
     try:
@@ -34,14 +35,19 @@ def read_lines(path: Path) -> Iterator[StoredRow]:
                 number += 1
                 if len(line) > MAX_LINE:
                     yield StoredRow(number, None, f"is longer than {MAX_LINE:,} bytes; split it")
-                    return
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(MAX_LINE)
+                    continue
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     yield _row(number, line)
     except EOFError as error:
         raise InputError(f"{path}: row {number + 1}: the file ends too early; fetch it again") from error
-    except gzip.BadGzipFile as error:
+    except (gzip.BadGzipFile, zlib.error) as error:
+        if number or isinstance(error, zlib.error):
+            what = f"row {number + 1}: the packing is damaged ({error}); fetch it again"
+            raise InputError(f"{path}: {what}") from error
         raise InputError(f"{path}: is no gzip file ({error}); pack it with gzip") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {words_of(error)}; give a file of JSON lines") from error

@@ -60,23 +60,36 @@ def read_rows(paths: Iterable[Path], model: type[Model]) -> Iterator[Model]:
 def read_any(paths: Iterable[Path]) -> Iterator[Example | TaggedStory]:
     """Read files of examples or of tagged stories, whichever each of them holds."""
     for path in paths:
-        first = next((row.value for row in read_stored(path) if row.value is not None), None)
-        if first is not None:
-            yield from read_rows([path], kind_of(path, first))
+        yield from read_rows([path], kind_in(path) or Example)
+
+
+def kind_in(path: Path) -> type[Example] | type[TaggedStory] | None:
+    """What a file's first row that shows it is; None if no row can be read, InputError if none shows it."""
+    first: dict[str, Any] | None = None
+    for row in read_stored(path):
+        if row.value is not None:
+            if (kind := _kind(row.value)) is not None:
+                return kind
+            first = row.value if first is None else first
+    return None if first is None else kind_of(path, first)
 
 
 def kind_of(path: Path, names: Iterable[str]) -> type[Example] | type[TaggedStory]:
     """Whether rows with these fields are examples or tagged stories; InputError if neither."""
-    fields = set(names)
-    if fields & {"prompt", "completion"}:
-        return Example
-    if "text" in fields and fields & {"provenance", "doubtful"}:
-        return TaggedStory
+    if (kind := _kind(names)) is not None:
+        return kind
     told = ", ".join(map(str, names)) or "none"
     raise InputError(
         f"{path}: holds neither examples nor tagged stories (fields: {told:.100});"
         " give what `data annotate` or `data instruct` writes"
     )
+
+
+def _kind(names: Iterable[str]) -> type[Example] | type[TaggedStory] | None:
+    fields = set(names)
+    if fields & {"prompt", "completion"}:
+        return Example
+    return TaggedStory if "text" in fields and fields & {"provenance", "doubtful"} else None
 
 
 def write_rows(path: Path, rows: Iterable[Model], model: type[Model]) -> int:

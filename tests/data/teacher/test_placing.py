@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from spellbound.data.documents import Document
 from spellbound.data.tagged import require_lossless
 from spellbound.data.teacher.passages import passages
-from spellbound.data.teacher.placing import Mark, Marks, Placed, place, tagged_events
+from spellbound.data.teacher.placing import _DOUBLE, _QUOTED, Mark, Marks, Placed, place, tagged_events
 from spellbound.directives import render
 
 SPEAKERS = {"mara voss": "32AN4R", "mara": "32AN4R", "john": "77JOHN"}
@@ -108,3 +110,14 @@ def test_no_answer_changes_the_text(text: str, marks: list[Mark]) -> None:
     placed = put(text, *marks)
     tagged = render(tagged_events(text, placed.spans), "tagged")
     require_lossless(Document(id="d", text=text), tagged)
+
+
+@given(st.text('“”„"a1 —.\n'))
+def test_words_between_two_marks_are_speech(text: str) -> None:
+    at = [place for place, sign in enumerate(text) if sign in _DOUBLE]
+    wanted, free = [], 0
+    for start, end in pairwise(at):
+        if start >= free and any(sign.isalnum() for sign in text[start:end]):
+            wanted.append((start, end + 1))
+            free = end + 1
+    assert [each.span() for each in _QUOTED.finditer(text)] == wanted

@@ -36,7 +36,8 @@ def check(
     leak_instructions: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Words in a row that instructions and completion may not share; 0: any."
+            metavar="N",
+            help="Words in a row that instructions or sheets and completion may not share; 0: any.",
         ),
     ] = 12,
     similarity: Annotated[

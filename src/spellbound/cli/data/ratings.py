@@ -154,8 +154,8 @@ def withdraw(
     ] = None,
 ) -> None:
     """Note that a reader withdraws consent: no later build uses any of their ratings."""
-    from spellbound.data.ratings import SCOPES, Consent, append, require_user_key
-    from spellbound.data.ratings.records import now
+    from spellbound.data.ratings import SCOPES, require_user_key
+    from spellbound.data.ratings import withdraw as note
     from spellbound.errors import InputError
 
     if unknown := sorted(set(scope or ()) - set(SCOPES)):
@@ -164,8 +164,9 @@ def withdraw(
         raise InputError(
             f"--consent {consent}: there is no such file; give the log that builds are made with"
         )
-    row = {"event": "withdrawn", "user": require_user_key(user), "scopes": scope or SCOPES, "time": now()}
-    append(consent, [Consent.model_validate(row)])
+    given = note(consent, require_user_key(user), [each for each in SCOPES if not scope or each in scope])
+    if not given:
+        typer.echo(f"spellbound: {consent} has no consent of this reader: is it theirs?", err=True)
     typer.echo(f"{consent}: withdrawal noted; build again what was made of ratings, or erase them with purge")
 
 
@@ -176,7 +177,7 @@ def purge(
     ],
     user: Annotated[str, typer.Option("--user", metavar="KEY", help="Key of the reader, u1-…")],
 ) -> None:
-    """Rewrite logs without a reader's rows. Nothing brings them back."""
+    """Rewrite logs without a reader's rows, withdrawals apart. Nothing brings them back."""
     from spellbound.data.ratings import purge as erase
 
     for log in logs:
@@ -195,7 +196,7 @@ def key(
     from spellbound.data.ratings import secret_from_environment, user_key
 
     secret = secret_from_environment()
-    accounts = read_text(STDIN).splitlines() if account == STDIN else [account]
+    accounts = read_text(STDIN).removesuffix("\n").split("\n") if account == STDIN else [account]
     for each in accounts:
         typer.echo(user_key(each, secret))
 

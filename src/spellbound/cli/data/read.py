@@ -45,9 +45,10 @@ def read(
     from spellbound.cli.controls import one_line
     from spellbound.cli.data.progress import counted
     from spellbound.cli.data.tally import Tally
-    from spellbound.cli.files import require_writable
+    from spellbound.cli.files import require_other_file, require_writable
     from spellbound.data.readers import ReaderDefaults, write_documents
     from spellbound.data.readers import read as read_all
+    from spellbound.data.readers import sources as found_in
     from spellbound.errors import InputError
 
     defaults = ReaderDefaults(
@@ -62,6 +63,8 @@ def read(
         user=user,
     )
     require_writable(output)
+    for file in found_in(sources):
+        require_other_file(output, str(file.path))
     refused: list[InputError] = []
     tally = Tally()
     found = read_all(sources, defaults=defaults, refused=refused.append if keep_going else None)

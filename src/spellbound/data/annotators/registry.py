@@ -3,31 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+from spellbound.data.named import made, typed
 from spellbound.data.tagged import Annotator
-from spellbound.errors import InputError
 
 
-def annotator(name: str, **settings: Any) -> Annotator:
+def annotator(name: str, /, **settings: Any) -> Annotator:
     """Return the annotator of this name, made with its settings.
 
-    Raises InputError for an unknown name, or for a setting that the annotator does not have.
+    Raises InputError for an unknown name, or for a setting that the annotator does not have
+    or that cannot have this value.
     """
-    make = _MAKERS.get(name)
-    if make is None:
-        raise InputError(f"annotator {name!r} is unknown; use one of {', '.join(_MAKERS)}")
-    try:
-        return make(settings)
-    except TypeError as error:
-        raise InputError(
-            f"annotator {name}: {error}; leave the setting out or spell it as the page says"
-        ) from error
+    return made("annotator", _MAKERS, name, settings)
 
 
 # Imported when asked for: only the teacher needs the openai client.
 def _rules(settings: dict[str, Any]) -> Annotator:
     from spellbound.data.annotators.rules import Rules
 
-    return Rules(**settings)
+    return Rules(**typed(settings, Rules))
 
 
 def _drama(settings: dict[str, Any]) -> Annotator:

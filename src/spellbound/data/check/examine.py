@@ -122,9 +122,11 @@ def _between(prompt: StoryPrompt, past: Markup, completion: Markup, limits: Limi
         what = "has tags, though the prompt asks for plain prose"
         found.add("completion", "tags", what, "take out the tags, or let the prompt ask for them")
     wishes = words_of("\n".join(prompt.instructions))
+    sheets = words_of("\n".join(text for each in prompt.characters for _, text in each.details))
     for name, words, least in (
         ("prompt.past_story", past.words, limits.leak_past),
         ("prompt.instructions", wishes, limits.leak_instructions),
+        ("prompt.characters", sheets, limits.leak_instructions),
     ):
         if not least or len(words) < least:
             continue

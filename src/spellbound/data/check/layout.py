@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from spellbound.data.check.faults import Finding
 from spellbound.data.examples import Example
 from spellbound.data.jsonl import begins_with_mark
-from spellbound.data.rows import kind_of, read_stored
+from spellbound.data.rows import kind_in, kind_of
 from spellbound.data.stored import StoredRow
 
 
@@ -50,15 +50,14 @@ class Columns:
 
 
 def layout(path: Path) -> tuple[type[BaseModel], Columns]:
-    """Which rows a file holds, by its columns or its first row. InputError if it is neither kind."""
+    """Which rows a file holds, by its columns or its rows. InputError if it is neither kind."""
     if path.suffix == ".parquet":
         from spellbound.data.arrow import column_names
 
         names = column_names(path)
         model = kind_of(path, names)
         return model, Columns.of(names, model)
-    first = next((row.value for row in read_stored(path) if row.value is not None), None)
-    return Example if first is None else kind_of(path, first), Columns(findings=list(_mark(path)))
+    return kind_in(path) or Example, Columns(findings=list(_mark(path)))
 
 
 def _mark(path: Path) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ class Limits:
     leak_past: int = 40
     """Words in a row that past story and completion may not share."""
     leak_instructions: int = 12
-    """Words in a row that instructions and completion may not share."""
+    """Words in a row that instructions or character sheets and completion may not share."""
     similarity: float = 0.8
     """From which share of common runs of five words on two texts are near-duplicates: 0.5 to 1."""
 

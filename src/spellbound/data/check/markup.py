@@ -64,20 +64,21 @@ def _loose(field: str, text: str) -> Iterator[Finding]:
     if "<" not in without and ">" not in without:
         return
     bare = _TAG.sub(lambda tag: " " * len(tag[0]), text)
-    for mark in re.finditer("[<>]", bare):
-        name = "&lt;" if mark[0] == "<" else "&gt;"
-        yield Finding(
-            field, "tags", f"{_place(text, mark.start())}: {mark[0]} stands as text", f"write {name}"
-        )
+    for mark, place in _placed(text, re.finditer("[<>]", bare)):
+        name = "&lt;" if mark == "<" else "&gt;"
+        yield Finding(field, "tags", f"{place}: {mark} stands as text", f"write {name}")
 
 
 def _damaged(field: str, text: str) -> Iterator[Finding]:
-    for sign in _DAMAGED.finditer(text):
-        what = f"{_place(text, sign.start())}: U+{ord(sign[0]):04X} is no character of a story"
+    for sign, place in _placed(text, _DAMAGED.finditer(text)):
+        what = f"{place}: U+{ord(sign):04X} is no character of a story"
         yield Finding(field, "characters", what, "take it out, or put the right one in its place")
 
 
-def _place(text: str, offset: int) -> str:
-    """Line and column, from 1."""
-    line = text.count("\n", 0, offset) + 1
-    return f"line {line}, column {offset - text.rfind(chr(10), 0, offset)}"
+def _placed(text: str, found: Iterable[re.Match[str]]) -> Iterator[tuple[str, str]]:
+    """What was found, with its line and column from 1; the text is gone through once."""
+    line, begin, at = 1, 0, 0
+    for each in found:
+        line += text.count("\n", at, each.start())
+        at, begin = each.start(), max(begin, text.rfind("\n", at, each.start()) + 1)
+        yield each[0], f"line {line}, column {at - begin + 1}"

@@ -11,8 +11,10 @@ from spellbound.data.examples import Example
 from spellbound.data.fields import Provenance
 from spellbound.data.instructions.phrasing import FILES, phrases
 from spellbound.data.instructions.salience import Salience
+from spellbound.data.instructions.units import Names
 from spellbound.data.instructions.windows import Window, WindowSettings, windows
 from spellbound.data.instructions.wishes import GROUPS, Wish, wishes
+from spellbound.data.named import typed
 from spellbound.data.tagged import TaggedStory
 from spellbound.data.versions import digest_of, program_version
 from spellbound.directives import StoryPrompt
@@ -75,18 +77,22 @@ class Derive:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Make one from values by name, fields of `WindowSettings` among them; TypeError for other names."""
+        """Make one from values by name, fields of `WindowSettings` among them.
+
+        Raises TypeError for other names, and InputError for values of another kind.
+        """
+        values = typed(values, cls, WindowSettings)
         if cut := {name: values.pop(name) for name in _WINDOW_FIELDS & values.keys()}:
             values["windows"] = WindowSettings(**cut)
         return cls(**values)
 
     def instruct(self, story: TaggedStory) -> Iterator[Example]:
         """Yield one example for each window of the story, in its order."""
-        salience = Salience(story)
+        salience, calling = Salience(story), Names(story)
         for window in windows(story, self.windows):
             place = f"{window.first}-{window.start}-{window.stop}"
             rng = Random(f"{self.windows.seed} {story.id} {place} instructions")
-            possible = wishes(window, phrases(story.language), salience, story.language, rng)
+            possible = wishes(window, phrases(story.language), salience, calling, story.language, rng)
             chosen = self._choose(possible, rng)
             yield self._example(story, window, _texts(chosen, rng), chosen, place)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from spellbound.data.examples import Example
+from spellbound.data.named import made
 from spellbound.data.tagged import TaggedStory
-from spellbound.errors import InputError
 
 
 class Instructor(Protocol):
@@ -19,20 +19,13 @@ class Instructor(Protocol):
         """Yield the examples of a story in its order; InputError if it cannot be read."""
 
 
-def instructor(name: str, **settings: Any) -> Instructor:
+def instructor(name: str, /, **settings: Any) -> Instructor:
     """Return the instructor of this name, made with its settings.
 
-    Raises InputError for an unknown name, or for a setting that the instructor does not have.
+    Raises InputError for an unknown name, or for a setting that the instructor does not have
+    or that cannot have this value.
     """
-    make = _MAKERS.get(name)
-    if make is None:
-        raise InputError(f"instructor {name!r} is unknown; use one of {', '.join(_MAKERS)}")
-    try:
-        return make(settings)
-    except TypeError as error:
-        raise InputError(
-            f"instructor {name}: {error}; leave the setting out or spell it as the page says"
-        ) from error
+    return made("instructor", _MAKERS, name, settings)
 
 
 # Imported when asked for: only the teacher needs the openai client.

@@ -2,11 +2,13 @@
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from spellbound.data.checks.words import names as has_name
 from spellbound.data.documents import SCENE_BREAK
 from spellbound.data.instructions.marks import without_outer_marks
 from spellbound.data.tagged import TaggedStory
@@ -47,7 +49,7 @@ class Units:
 
     def __init__(self, story: TaggedStory, marks: Marks = "keep") -> None:
         """Read a story once; time and memory are linear in its length."""
-        names = _Names(story)
+        names = Names(story)
         spans = _merged(story.doubtful)
         self.units: list[Unit] = []
         at = 0
@@ -116,7 +118,7 @@ def paragraphs(events: list[Event]) -> Iterator[list[Event]]:
     yield piece
 
 
-def _unit(events: list[Event], text: str, names: "_Names", marks: Marks, *, doubtful: bool) -> Unit:
+def _unit(events: list[Event], text: str, names: "Names", marks: Marks, *, doubtful: bool) -> Unit:
     kept = without_outer_marks(events) if marks == "strip" else events
     speakers = {event.speaker for event in events if isinstance(event, Open) and event.speaker}
     tagged = any(isinstance(event, (Open, Close)) for event in events)
@@ -152,17 +154,35 @@ def aliases(character: Character) -> list[str]:
     return [alias for alias in re.split(r"[;,]\s*", listed) if alias]
 
 
-class _Names:
-    """Finds the names of a cast in text: whole, and each word that only one of them has."""
+class Names:
+    """Finds a cast in text by the words of their names that only one of them has.
+
+    Words that the story mostly writes small, as articles, are none; those who speak together have none.
+    """
 
     def __init__(self, story: TaggedStory) -> None:
+        """Read the cast of a story."""
+        told = Counter(_WORD.findall(story.text))
         owners: dict[str, set[int]] = {}
         for place, character in enumerate(story.cast):
             names = " ".join([character.name, character.name.title(), *aliases(character)])
-            for word in set(_WORD.findall(names)):
-                if len(word) > 2 and word[0].upper() == word[0]:
+            for word in set(_WORD.findall(names)) if "Members" not in dict(character.details) else ():
+                if len(word) > 2 and word[0].upper() == word[0] and told[word.lower()] <= told[word]:
                     owners.setdefault(word, set()).add(place)
         self._owners = {word: next(iter(places)) for word, places in owners.items() if len(places) == 1}
+        self._cast = [character.name for character in story.cast]
+
+    def own(self, name: str) -> list[str]:
+        """The words that mean the one of this name and nobody else, in the order of the name."""
+        mine = {word for word, place in self._owners.items() if self._cast[place] == name}
+        return [word for word in dict.fromkeys(_WORD.findall(name)) if word in mine]
+
+    def without_others(self, name: str, text: str) -> str:
+        """The text without the longer names that this one is a part of: no `Mrs. Hale` for `Hale`."""
+        longer = {other for other in self._cast if len(other) > len(name) and has_name(name, other)}
+        for other in sorted(longer, key=lambda each: (-len(each), each)):
+            text = text.replace(other, "")
+        return text
 
     def within(self, text: str) -> frozenset[int]:
         """Places in the cast of those whose names are words of the text."""

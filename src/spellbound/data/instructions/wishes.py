@@ -11,7 +11,7 @@ from spellbound.data.checks.rules import paragraph_count
 from spellbound.data.checks.words import has, has_word, names
 from spellbound.data.instructions.phrasing import Phrases
 from spellbound.data.instructions.salience import Salience
-from spellbound.data.instructions.units import aliases
+from spellbound.data.instructions.units import Names, aliases
 from spellbound.data.instructions.windows import Window
 from spellbound.directives import Character, Text, parse
 
@@ -63,12 +63,14 @@ class Wish:
         return GROUPS[self.check.kind]
 
 
-def wishes(window: Window, phrases: Phrases, salience: Salience, language: str, rng: Random) -> list[Wish]:
+def wishes(
+    window: Window, phrases: Phrases, salience: Salience, calling: Names, language: str, rng: Random
+) -> list[Wish]:
     """Return every instruction that the completion of a window fulfils, and no other.
 
     Where it is plain prose, only those that plain prose can show.
     """
-    maker = _Maker(window, phrases, salience, language, rng)
+    maker = _Maker(window, phrases, salience, calling, language, rng)
     return [
         wish
         for wish in maker.all()
@@ -80,10 +82,16 @@ class _Maker:
     """Proposes wishes; not all of them hold."""
 
     def __init__(
-        self, window: Window, phrases: Phrases, salience: Salience, language: str, rng: Random
+        self,
+        window: Window,
+        phrases: Phrases,
+        salience: Salience,
+        calling: Names,
+        language: str,
+        rng: Random,
     ) -> None:
         events = parse(window.completion)
-        self._window, self._phrases, self._salience = window, phrases, salience
+        self._window, self._phrases, self._salience, self._calling = window, phrases, salience, calling
         self._language, self._rng = language, rng
         self._parts: list[Segment] = segments(events)
         self._whole = "".join(event.text for event in events if isinstance(event, Text))
@@ -128,7 +136,9 @@ class _Maker:
         yield self._wish("no_sound", "no_sound")
         acted = [part.text for part in self._parts if part.kind == "action"]
         for name, _ in self._cast:
-            called = [form for form in _forms(name) if any(names(form, text) for text in acted)]
+            told = [self._calling.without_others(name, text) for text in acted]
+            forms = [name, *self._calling.own(name)]
+            called = [form for form in forms if any(names(form, text) for text in told)]
             if called:
                 yield self._wish("action_by", "action_by", called[0], a=name)
 
@@ -149,8 +159,10 @@ class _Maker:
             if not has(word, self._whole):
                 yield self._wish("avoids", "avoids", word, x=word)
         for name, character in self._cast:
-            if ("Role", "narrator") not in character.details:
-                called = [*_forms(name), *aliases(character)]
+            # Not even by a word that others have too; but such a word breaks no promise later.
+            absent = not has("|".join([*_forms(name), *aliases(character)]), self._whole)
+            if absent and ("Role", "narrator") not in character.details:
+                called = dict.fromkeys([name, *self._calling.own(name), *aliases(character)])
                 yield self._wish("avoids_name", "avoids", "|".join(called), a=name)
 
     def _places_and_moods(self) -> Iterator[Wish]:

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +64,54 @@ class _Quietly:
 
 
 class Local(_Quietly, LocalPipelineExecutor):  # type: ignore[misc]
-    """Processes of this machine. All end when this one does; datatrove keeps a manager that would not."""
+    """Processes of this machine, one a task. All end when this one does; datatrove's manager would not."""
 
     def run(self) -> None:
-        """Run every task that has not ended."""
-        ranks = self.get_incomplete_ranks()
+        """Run every task that has not ended; raise the first error of ours at the end."""
+        ranks = deque(self.get_incomplete_ranks())
         if self.workers == 1:
             for rank in ranks:
                 self._run_for_rank(rank)
         elif ranks:
-            with multiprocessing.get_context("forkserver").Pool(self.workers) as pool:
-                deque(pool.imap_unordered(self._run_for_rank, ranks), maxlen=0)
+            self._run_at_once(ranks)
+
+    def _run_at_once(self, ranks: deque[int]) -> None:
+        """Not a pool: it would wait for ever for a process that the system killed for its memory."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        receiver, sender = context.Pipe(duplex=False)
+        running: list[Any] = []
+        errors: list[Exception] = []
+        try:
+            while running or (ranks and not errors):
+                while ranks and not errors and len(running) < self.workers:
+                    process = context.Process(target=self._task, args=(ranks.popleft(), sender), daemon=True)
+                    process.start()
+                    running.append(process)
+                wait([each.sentinel for each in running])
+                running = [each for each in running if each.is_alive()]
+                while receiver.poll():
+                    errors.append(receiver.recv())
+        finally:
+            for each in running:
+                each.terminate()
+        if errors:
+            raise errors[0]
+
+    def _task(self, rank: int, sender: Any) -> None:
+        """One task, in a process of its own; errors of ours go back, others are in the task's log."""
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        try:
+            self._run_for_rank(rank)
+        except (InputError, EnvironmentFault) as error:
+            sender.send(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Ray(_Quietly, RayPipelineExecutor):  # type: ignore[misc]

@@ -40,8 +40,10 @@ class Finish:
             counts = Counts.together(sorted((self.work / "counts").iterdir()))
             stories = (TaggedStory.model_validate(row) for row in self._merged("stories"))
             write_tagged(self.output / "tagged.parquet", stories)
-            write_examples(self.output / "examples.parquet", self._kept(counts))
-            write_lines(self.output / "refused.jsonl", map(written, self._merged("refused")))
+            repeated = self._repeated(counts)
+            write_examples(self.output / "examples.parquet", self._kept(repeated, counts))
+            refused = heapq.merge(self._merged("refused"), self._left_out(repeated), key=_id)
+            write_lines(self.output / "refused.jsonl", map(written, refused))
             with replacing(report) as draft:
                 told = json.dumps(report_of(counts, self.plan), ensure_ascii=False, indent=2)
                 draft.write_text(f"{told}\n", encoding="utf-8")
@@ -56,18 +58,23 @@ class Finish:
         ]
         return heapq.merge(*rows, key=_id)
 
-    def _kept(self, counts: Counts) -> Iterator[Example]:
+    def _kept(self, repeated: dict[int, str], counts: Counts) -> Iterator[Example]:
         """Examples that repeat no earlier one."""
-        dropped = self._repeated(counts)
         for number, row in enumerate(self._merged("examples")):
-            if number not in dropped:
+            if number not in repeated:
                 counts.add("examples", row["language"])
                 yield Example.model_validate(row)
 
-    def _repeated(self, counts: Counts) -> set[int]:
-        """Numbers of the examples that repeat earlier ones, exactly or nearly."""
+    def _left_out(self, repeated: dict[int, str]) -> Iterator[dict[str, Any]]:
+        """Those that do, as rows of what was refused."""
+        for number, row in enumerate(self._merged("examples")):
+            if number in repeated:
+                yield {"id": row["id"], "step": "finish", "why": repeated[number]}
+
+    def _repeated(self, counts: Counts) -> dict[int, str]:
+        """Numbers of the examples that repeat earlier ones, exactly or nearly, and how."""
         similarity = self.plan["limits"]["similarity"]
-        dropped: set[int] = set()
+        dropped: dict[int, str] = {}
         with (
             tempfile.TemporaryDirectory(prefix="spellbound-") as name,
             closing(Ids(Path(name))) as met,
@@ -76,13 +83,13 @@ class Finish:
             for number, row in enumerate(self._merged("examples")):
                 keys = (f"id {row['id']}", f"row {_content(row)}")
                 if any(met.first(key, 0, number) is not None for key in keys):
-                    dropped.add(number)
+                    dropped[number] = "repeats an earlier example"
                 elif similarity and (text := _signature(row)) is not None:
                     near.add(0, number, text)
             counts.add("duplicates", "", len(dropped))
-            alike = {each.place[1] for each in near.found()} if similarity else set()
+            alike = [each.place[1] for each in near.found()] if similarity else []
         counts.add("near-duplicates", "", len(alike))
-        return dropped | alike
+        return dropped | dict.fromkeys(alike, "nearly repeats an earlier example")
 
 
 def _id(row: dict[str, Any]) -> str:

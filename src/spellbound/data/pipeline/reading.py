@@ -66,9 +66,15 @@ class FindRepeated:
     def __call__(self, data: object, rank: int = 0, world_size: int = 1) -> None:
         """Do it."""
         paths = sorted((self.work / "index").iterdir())
-        every = heapq.merge(*map(read_lines, paths))
+        repeated: list[str] = []
+        refused: list[str] = []
         with tempfile.TemporaryDirectory(prefix="spellbound-") as name, closing(Ids(Path(name))) as met:
-            repeated = [written(place) for place, *keys in every if _was_met(met, keys)]
+            for place, identity, content in heapq.merge(*map(read_lines, paths)):
+                if same := _same_as_before(met, identity, content):
+                    repeated.append(written(place))
+                    why = f"a document before it has the same {same}"
+                    refused.append(written({"id": identity, "step": "compare", "why": why}))
+        write_lines(self.work / "refused" / "compare.jsonl", refused)
         write_lines(self.work / "repeated.jsonl", repeated)
 
 
@@ -85,9 +91,10 @@ def task_of(identity: str, tasks: int) -> int:
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) % tasks
 
 
-def _was_met(met: Ids, keys: list[str]) -> bool:
-    """Whether one of the keys was met before; else they are from now on."""
-    return any(met.first(f"{place} {key}", 0, 0) is not None for place, key in enumerate(keys))
+def _same_as_before(met: Ids, identity: str, content: str) -> str:
+    """What of a document was met before, nothing if it is new; from now on it was."""
+    keys = {"id": identity, "text": content}
+    return next((kind for kind, key in keys.items() if met.first(f"{kind} {key}", 0, 0) is not None), "")
 
 
 def _content(row: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def build(
                 for stage in every:
                     with _watched(stage, work, on_progress):
                         run_here(stage, work, cluster)
-                    _require_ended(stage, work)
+                    require_ended(stage, work)
     return Built(report=json.loads(settings.report.read_text(encoding="utf-8")))
 
 
@@ -94,7 +94,8 @@ def _clear(settings: Build) -> None:
     shutil.rmtree(settings.work, ignore_errors=True)
 
 
-def _require_ended(stage: Stage, work: Path) -> None:
+def require_ended(stage: Stage, work: Path) -> None:
+    """Refuse to go on before every task of a stage has ended: EnvironmentFault says where to look."""
     missing = stage.tasks - stage.done(work)
     if missing:
         raise EnvironmentFault(
@@ -129,7 +130,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise unwritable(folder, error) from error
     try:

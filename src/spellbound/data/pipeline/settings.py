@@ -43,6 +43,12 @@ class Build:
         """Refuse unknown names and impossible numbers."""
         if not self.sources:
             raise InputError("a build needs sources; give files or folders")
+        for source in self.sources:
+            if source.is_dir() and self.output.resolve().is_relative_to(source.resolve()):
+                raise InputError(
+                    f"{self.output}: lies in the source {source}, and would be read by the next build;"
+                    " give a folder outside of it"
+                )
         if not 1 <= self.tasks <= MOST_TASKS:
             raise InputError(f"tasks {self.tasks} is not from 1 to {MOST_TASKS}; give a number in between")
         for name in self.annotators or ("none",):

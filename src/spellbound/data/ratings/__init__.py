@@ -2,7 +2,7 @@
 
 from spellbound.data.ratings.consent import Ledger, Terms
 from spellbound.data.ratings.keys import is_user_key, require_user_key, secret_from_environment, user_key
-from spellbound.data.ratings.log import RatingLog, append, purge, read_consents
+from spellbound.data.ratings.log import RatingLog, append, purge, read_consents, withdraw
 from spellbound.data.ratings.manifest import manifest_of, write_manifest
 from spellbound.data.ratings.pairs import (
     Pair,
@@ -54,6 +54,7 @@ __all__ = [
     "secret_from_environment",
     "thumbs",
     "user_key",
+    "withdraw",
     "write_manifest",
     "write_pairs",
     "write_thumbs",

@@ -19,15 +19,19 @@ _KEY = re.compile(r"u1-[0-9a-f]{32}")
 def user_key(account: str, secret: str) -> str:
     """Return the key of an account: its id, name or address, in any Unicode form.
 
-    Raises InputError for a blank account or a short secret.
+    Raises InputError for a blank account, one that is no text, or a short secret.
     """
     name = unicodedata.normalize("NFC", account).strip()
     if not name:
         raise InputError("the account is blank; give what your service tells readers apart by")
     if len(secret) < _LEAST_SECRET:
         raise InputError(f"the secret has {len(secret)} characters; give at least {_LEAST_SECRET}")
-    key = hashlib.blake2b(secret.encode()).digest()
-    digest = hashlib.blake2b(name.encode(), key=key, digest_size=16, person=b"spellbound user")
+    key = hashlib.blake2b(secret.encode(errors="surrogateescape")).digest()
+    try:
+        content = name.encode()
+    except UnicodeEncodeError:
+        raise InputError("the account holds half a character; give it as UTF-8") from None
+    digest = hashlib.blake2b(content, key=key, digest_size=16, person=b"spellbound user")
     return f"u1-{digest.hexdigest()}"
 
 

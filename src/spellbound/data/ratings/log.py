@@ -7,7 +7,7 @@ A log is one file or several, as lines of JSON or as Parquet; rows are added to 
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from spellbound.data.ratings.keys import require_user_key
-from spellbound.data.ratings.records import Consent, Rating
+from spellbound.data.ratings.records import Consent, Rating, Scope, now
 from spellbound.data.rows import read_stored, said
 from spellbound.errors import InputError
 from spellbound.files import replacing, resolved, unwritable, words_of
@@ -69,11 +69,23 @@ def append(path: Path, rows: Iterable[Rating | Consent]) -> int:
     return len(lines)
 
 
+def withdraw(path: Path, user: str, scopes: Sequence[Scope]) -> bool:
+    """Note in a log of consent that a reader takes it back; return whether the log has a consent of theirs.
+
+    The withdrawal is dated after all that the log has of them: a clock that is slow must not keep it from
+    being heard.
+    """
+    own = [event for event in read_consents([path]) if event.user == user]
+    time = max([now(), *(event.time for event in own)])
+    append(path, [Consent(event="withdrawn", user=user, scopes=tuple(scopes), time=time)])
+    return any(event.event == "given" for event in own)
+
+
 def purge(path: Path, user: str) -> int:
     """Rewrite a log without a reader's rows; the others keep every byte in JSON lines. Return how many went.
 
-    The new file takes the old one's place in one step. InputError for a row that cannot be read, for it may
-    be theirs.
+    Withdrawals stay, or a consent of theirs in another file would live again. The new file takes the old
+    one's place in one step. InputError for a row that cannot be read, for it may be theirs.
     """
     require_user_key(user)
     if path.name.endswith(".gz"):
@@ -92,12 +104,13 @@ def _purge_lines(path: Path, draft: Path, user: str) -> int:
                 kept.write(line)
                 continue
             try:
-                owner = json.loads(line.decode("utf-8-sig"))["user"]
+                row = json.loads(line.decode("utf-8-sig"))
+                theirs = row["user"] == user and row.get("event") != "withdrawn"
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path}: row {number}: names no user, so it may be theirs; mend or remove it first"
                 ) from error
-            if owner == user:
+            if theirs:
                 gone += 1
             else:
                 kept.write(line)
@@ -107,7 +120,8 @@ def _purge_lines(path: Path, draft: Path, user: str) -> int:
 def _purge_parquet(path: Path, draft: Path, user: str) -> int:
     from spellbound.data.arrow import column_names
 
-    if "user" not in column_names(path):
+    columns = column_names(path)
+    if "user" not in columns:
         raise InputError(f"{path}: has no column user; give a log of ratings or consent")
     import pyarrow.parquet as pq  # if it were missing, the line above would have said what to install
 
@@ -117,9 +131,15 @@ def _purge_parquet(path: Path, draft: Path, user: str) -> int:
         pq.ParquetWriter(draft, source.schema_arrow, compression="zstd") as kept,
     ):
         for batch in source.iter_batches():
-            others = [owner != user for owner in batch.column("user").to_pylist()]
-            gone += others.count(False)
-            kept.write_batch(batch.take([place for place, other in enumerate(others) if other]))
+            users = batch.column("user").to_pylist()
+            events = batch.column("event").to_pylist() if "event" in columns else [""] * len(users)
+            stays = [
+                place
+                for place, (owner, event) in enumerate(zip(users, events, strict=True))
+                if owner != user or event == "withdrawn"
+            ]
+            gone += len(users) - len(stays)
+            kept.write_batch(batch.take(stays))
     return gone
 
 

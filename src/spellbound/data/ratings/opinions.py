@@ -88,9 +88,9 @@ def one_a_reader(slips: Sequence[Slip]) -> dict[str, float]:
 
 
 def mean_score(slips: Sequence[Slip]) -> float:
-    """Return the mean over readers."""
+    """Return the mean over readers, to nine digits: three times 0.7 is 0.7, and not a hair less."""
     scores = one_a_reader(slips)
-    return min(1.0, sum(sorted(scores.values())) / len(scores))
+    return min(1.0, round(sum(sorted(scores.values())) / len(scores), 9))
 
 
 def share_flagged(slips: Sequence[Slip], kinds: frozenset[FlagKind]) -> float:

@@ -139,7 +139,7 @@ class Rating(BaseModel):
         if isinstance(row, dict) and row.get("score") is None and {"raw", "scale"} <= row.keys():
             try:
                 return {**row, "score": normalised(float(row["raw"]), str(row["scale"]))}
-            except TypeError:
+            except (TypeError, ArithmeticError):
                 return row  # the fields' own checks say what is wrong
         return row
 

@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class CharacterCard:
 
     character: Character
     """Details: description and personality. The speaker ID depends on the card's content alone."""
+    nickname: str = ""
+    """What {{char}} stands for; empty: the name."""
     scenario: str = ""
     first_message: str = ""
     greetings: tuple[str, ...] = ()
@@ -61,7 +63,8 @@ def card_of(data: dict[str, Any], place: str, user: str = "User") -> CharacterCa
     called = _plain(data, "name", place)
     if not called:
         raise InputError(f"{place}: the card has no name; write one into it")
-    char = _plain(data, "nickname", place) or called
+    nickname = _plain(data, "nickname", place)
+    char = nickname or called
 
     def said(key: str) -> str:
         return resolved(_plain(data, key, place), user=user, char=char)
@@ -72,6 +75,7 @@ def card_of(data: dict[str, Any], place: str, user: str = "User") -> CharacterCa
         character=Character(
             called, new_speaker_id(generator=random.Random(seed)), tuple(pair for pair in pairs if pair[1])
         ),
+        nickname=nickname,
         scenario=said("scenario"),
         first_message=said("first_mes"),
         greetings=tuple(
@@ -96,6 +100,9 @@ def read_cards(path: Path, defaults: ReaderDefaults = NO_DEFAULTS, name: str = "
     identity = name or path.stem
     person = Person(id=person_id(card.character.name), name=card.character.name, details=_sheet(card))
     user = Person(id=person_id(card.user), name=card.user)
+    if user.id == person.id:
+        user = replace(user, id=f"{user.id}_2")
+    owners = {user.name: user, person.name: person, card.nickname or person.name: person}
     greetings = [each for each in (card.first_message, *card.greetings) if each]
     if not greetings and not card.examples:
         raise InputError(f"{path}: the card says nothing, neither greeting nor example; leave it out")
@@ -103,7 +110,7 @@ def read_cards(path: Path, defaults: ReaderDefaults = NO_DEFAULTS, name: str = "
         part = Part(kind="message", text=greeting, speakers=(person.id,))
         yield _described(card, f"{identity}/greeting-{number}", (part,), (person,), defaults, path)
     for number, block in enumerate(card.examples, 1):
-        parts = tuple(_dialogue(block, person, user))
+        parts = tuple(_dialogue(block, owners))
         cast = (person, user) if any(user.id in part.speakers for part in parts) else (person,)
         yield _described(card, f"{identity}/example-{number}", parts, cast, defaults, path)
 
@@ -179,19 +186,15 @@ def _sheet(card: CharacterCard) -> tuple[tuple[str, str], ...]:
     return (*card.character.details, *scenario)
 
 
-def _dialogue(block: str, person: Person, user: Person) -> Iterator[Part]:
-    """Parts of an example: a line that begins with one of the two names begins a message."""
-    names = "|".join(
-        re.escape(each.name) for each in sorted((person, user), key=lambda each: -len(each.name))
-    )
+def _dialogue(block: str, owners: dict[str, Person]) -> Iterator[Part]:
+    """Parts of an example: a line that begins with a name that somebody has begins a message."""
+    names = "|".join(re.escape(name) for name in sorted(owners, key=lambda name: (-len(name), name)))
     told = re.split(rf"^({names}): ?", block, flags=re.M)
     if told[0].strip():
         yield Part(kind="message", text=told[0].strip())
     for name, text in zip(told[1::2], told[2::2], strict=True):
         if text.strip():
-            yield Part(
-                kind="message", text=text.strip(), speakers=((person if name == person.name else user).id,)
-            )
+            yield Part(kind="message", text=text.strip(), speakers=(owners[name].id,))
 
 
 def _described(

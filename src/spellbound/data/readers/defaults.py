@@ -1,6 +1,5 @@
 """What the user says about sources that do not say it themselves."""
 
-import codecs
 import re
 from dataclasses import dataclass, replace
 
@@ -31,13 +30,16 @@ class ReaderDefaults:
     """Name put for {{user}} in chats and character cards."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown encoding, and a language that is not a code."""
+        """Refuse an unknown encoding, a language that is not a code, and a user without a name."""
         if not _CODE.fullmatch(self.language):
             raise InputError(f"language {self.language!r} is not ISO 639-1; give two letters, as en or he")
+        if not self.user.strip():
+            raise InputError(f"user {self.user!r} is no name; give one for {{{{user}}}} in chats and cards")
         if self.encoding:
             try:
-                codecs.lookup(self.encoding)
-            except LookupError as error:
+                # Not codecs.lookup: it takes base64 and others that give no text as well.
+                bytes(4).decode(self.encoding)
+            except (LookupError, UnicodeError) as error:
                 raise InputError(
                     f"encoding {self.encoding!r} is unknown; give one as cp1252, iso8859-8 or utf-16"
                 ) from error

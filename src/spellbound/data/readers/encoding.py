@@ -28,20 +28,32 @@ def file_bytes(path: Path) -> bytes:
 def decoded(content: bytes, place: object, encoding: str = "") -> str:
     """Characters of a text file, every line end a line feed and no byte order mark.
 
+    The encoding is for files that are not UTF-8: a byte order mark, and letters that are UTF-8, are believed.
     Raises InputError naming the place for bytes that the encoding does not have, and for binary files.
     """
-    marked = next((name for mark, name in _MARKS if content.startswith(mark)), "")
-    used = encoding or marked or "utf-8"
+    used = next((name for mark, name in _MARKS if content.startswith(mark)), "")
+    used = used or (encoding if encoding and not _has_utf8_letters(content) else "utf-8")
     try:
         text = content.decode(used).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise InputError(
-            f"{place}: byte {error.start} is not {used}; say what it is with --encoding, as cp1252 or"
-            " iso8859-8, or save it as UTF-8"
+            f"{place}: byte {getattr(error, 'start', 0)} is not {used}; say what it is with --encoding, as"
+            " cp1252 or iso8859-8, or save it as UTF-8"
         ) from error
     if "\0" in text:
         raise InputError(f"{place}: has zero bytes and is no text; give a text file, or its --encoding")
     return one_kind_of_line_end(text)
+
+
+def _has_utf8_letters(content: bytes) -> bool:
+    """Whether a file has letters beyond ASCII that are UTF-8 throughout, as text in no other encoding is."""
+    if content.isascii() or b"\0" in content:
+        return False
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def one_kind_of_line_end(text: str) -> str:

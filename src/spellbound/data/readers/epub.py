@@ -37,7 +37,8 @@ def read_epub(path: Path, defaults: ReaderDefaults = NO_DEFAULTS, name: str = ""
         at = attribute(root, "full-path")
         package = parsed(member(archive, at, path), f"{path}: {at}")
         told: list[str] = []
-        for page in _spine(package, posixpath.dirname(at)):
+        # Each once, however often it is listed: a small file must not become an endless book.
+        for page in dict.fromkeys(_spine(package, posixpath.dirname(at))):
             told += _page(member(archive, page, path), f"{path}: {page}")
     text = joined(told)
     if not text:

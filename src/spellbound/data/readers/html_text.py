@@ -44,10 +44,10 @@ def page_paragraphs(root: Any) -> list[str]:
         if left:
             if name in _BLOCKS:
                 flush()
-            pending.append(_text(element, element.tail))
+            pending.append(_text(element.getparent(), element.tail))
             continue
         if not name or name in _UNSEEN or _is_apparatus(element):
-            pending.append(_text(element, element.tail))
+            pending.append(_text(element.getparent(), element.tail))
             continue
         if name in _BLOCKS:
             flush()
@@ -69,10 +69,10 @@ def is_story_page(root: Any) -> bool:
     return not any(_is_apparatus(each) for each in tops)
 
 
-def _text(element: Any, text: str | None) -> str:
+def _text(parent: Any, text: str | None) -> str:
+    """Text that stands directly within an element: lines end where the source's do in `pre` alone."""
     if not text:
         return ""
-    parent = element if text is element.text else element.getparent()
     kept = text.replace(_LINE, " ")
     return kept.replace("\n", _LINE) if parent is not None and local(parent) == "pre" else kept
 

@@ -78,9 +78,13 @@ def _flat(value: object) -> str:
 def markdown_paragraphs(text: str) -> list[str]:
     """Paragraphs of a CommonMark text: what is read when it is shown, without pictures and HTML."""
     told: list[str] = []
+    number = ""
     for token in MarkdownIt("commonmark").parse(text):
-        if token.type == "inline":
-            told += _shown(token.children or ())
+        if token.type == "list_item_open":
+            number = f"{token.info}{token.markup} " if token.info else ""
+        elif token.type == "inline":
+            told += [f"{number}{shown}" for shown in _shown(token.children or ())]
+            number = ""
         elif token.type in ("fence", "code_block"):
             told += [part for part in re.split(r"\n\s*\n", token.content) if part.strip(SPACE)]
         elif token.type == "hr":

@@ -43,7 +43,9 @@ _OTHERS = {
     b"{\\rtf": "RTF",
 }
 
-_ASIDE = re.compile(r"\.|(?:readme|licen[cs]e|copying|notice|changelog|contributing)\b", re.IGNORECASE)
+_ASIDE = re.compile(
+    r"\..*|(?:readme|licen[cs]e|copying|notice|changelog|contributing)(?:[-_.]\S*)?", re.IGNORECASE
+)
 """Files of a folder that are hidden or about the others."""
 
 
@@ -164,7 +166,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
-            if not _ASIDE.match(name) and _ending(name) in ENDINGS and _is_meant(path):
+            if not _ASIDE.fullmatch(name) and _ending(name) in ENDINGS and _is_meant(path):
                 yield path
 
 

@@ -56,8 +56,8 @@ def write_documents(path: Path, rows: Iterable[Document]) -> int:
 def read_rows(path: Path, defaults: ReaderDefaults = NO_DEFAULTS, name: str = "") -> Iterator[Document]:
     """Read documents from Parquet or JSONL of the corpora's layout, or with one column of text.
 
-    Text in the corpora's layout is taken as it is; other text is parted into paragraphs as plain text is.
-    Rows without an id get the file's name and their number.
+    Text in the corpora's layout is taken as it is; other text is parted into paragraphs as plain text is,
+    and its ids are the file's name and the row's id or number. Rows without text are passed over.
     """
     field = defaults.text_field or "text"
     for number, row in numbered_rows(path):
@@ -65,11 +65,13 @@ def read_rows(path: Path, defaults: ReaderDefaults = NO_DEFAULTS, name: str = ""
         if field not in row and not (row.get("speeches") and not defaults.text_field):
             has = ", ".join(sorted(row)[:12])
             raise InputError(f"{place}: has no column {field!r}; name one of {has} with --text-field")
-        own = not defaults.text_field and "id" in row and "lang" in row
+        own = not defaults.text_field and isinstance(row.get("id"), str) and "lang" in row
         document = from_row(row if own else _renamed(row, field), place)
         if not own:
             text = joined(paragraphs(one_kind_of_line_end(document.text)))
-            document = _with(document, text, document.id or f"{name or path.stem}/{number:08d}")
+            # Other tables count their rows from 1 as well: the file's name keeps them apart.
+            identity = f"{name or path.stem}/{document.id or f'{number:08d}'}"
+            document = replace(document, id=identity, text=text)
         if document.plain.strip():
             yield defaults.complete(document, path.name)
 
@@ -90,10 +92,6 @@ def _renamed(row: dict[str, Any], field: str) -> dict[str, Any]:
 
 def _said(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _with(document: Document, text: str, identity: str) -> Document:
-    return replace(document, id=identity, text=text)
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -155,4 +155,5 @@ def _laid_out(text: str) -> str:
 
 def _ids(element: Any) -> tuple[str, ...]:
     """Ids that an element's @who points to, each once."""
-    return tuple(dict.fromkeys(each.lstrip("#") for each in attribute(element, "who").split()))
+    named = (each.lstrip("#") for each in attribute(element, "who").split())
+    return tuple(dict.fromkeys(each for each in named if each))

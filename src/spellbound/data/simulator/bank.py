@@ -1,5 +1,6 @@
 """The word and phrase banks: the TOML files beside this module, read once."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,15 @@ from typing import Any
 def load(name: str) -> dict[str, Any]:
     """Return the content of one bank, for example `load("places")`."""
     return tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def words() -> frozenset[str]:
+    """Return every word of every bank, names too, in lower case."""
+    banks = [each for each in files(__package__).iterdir() if each.name.endswith(".toml")]
+    return frozenset(
+        word for each in banks for word in re.findall(r"[a-z]+", each.read_text(encoding="utf-8").lower())
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 
 from spellbound.data.checks import Check
+from spellbound.data.simulator import bank
 from spellbound.data.simulator.examples import Example
 
 # Four ways in which languages build syllables, so that no single one is learnt: onsets, vowels, ends.
@@ -34,14 +35,14 @@ _LETTERS = range(3, 11)
 
 
 def invented_name(rng: Random) -> str:
-    """Draw one name that no list has: one to four syllables, one capital."""
+    """Draw one name that no list has and that is no word of a story: one to four syllables, one capital."""
     onsets, vowels, ends = rng.choice(_SOUNDS)
     while True:
         syllables = rng.choices((1, 2, 3, 4), (3, 5, 2, 1))[0]
         name = "".join(
             rng.choice(part) for _ in range(syllables) for part in (onsets, vowels, ends)
         ).capitalize()
-        if len(name) in _LETTERS:
+        if len(name) in _LETTERS and name.lower() not in bank.words():
             return name
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from math import floor, inf, log10
+from math import inf
 from typing import Any
 
 from spellbound.data.checks import segments
@@ -11,6 +11,7 @@ from spellbound.data.tagged import TaggedStory
 from spellbound.directives import KINDS, Event, Open, Text, parse
 
 _MOST_NAMES = 20_000
+_LARGEST = 1e100  # greater ones would make the arithmetic of the pictures overflow
 _QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -26,7 +27,8 @@ class Spread:
 
     def add(self, value: float) -> None:
         """Count a number, 0 or more."""
-        self.counts[round(value, 2 - floor(log10(value))) if value else 0] += 1
+        value = min(value, _LARGEST)
+        self.counts[float(f"{value:.3g}")] += 1
         self.total += value
         self.whole = self.whole and float(value).is_integer()
         self.least, self.largest = min(self.least, value), max(self.largest, value)
@@ -77,7 +79,9 @@ class Names:
         chosen = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
         rest = self.others + sum(count for _, count in chosen[number:])
         left = len(chosen) - number
-        return chosen[:number] + ([(f"{max(left, 0):,} others", rest)] if rest else [])
+        # Of those that came too late nobody knows how many different ones there are.
+        others = "others" if self.others else f"{left:,} others"
+        return chosen[:number] + ([(others, rest)] if rest else [])
 
     def to_row(self) -> dict[str, int]:
         """Return the counts, the most frequent first."""
@@ -136,7 +140,8 @@ class Tally:
         length = self._markup("story", row.text)
         self._spread("characters in the cast", len(row.cast))
         if length:
-            self._spread("share in doubt", sum(end - start for start, end in row.doubtful) / length)
+            doubtful = sum(max(0, end - start) for start, end in row.doubtful)
+            self._spread("share in doubt", min(1.0, doubtful / length))
 
     def _markup(self, name: str, text: str) -> int:
         """Count the tags and speakers of a text; return its length without tags."""

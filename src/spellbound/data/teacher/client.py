@@ -174,7 +174,8 @@ class Teacher:
         if isinstance(answer, Reply):
             cost = self._price(answer.input_tokens, answer.output_tokens)
             self._store.settle(call, cost, key, answer)
-            self._limit.give_back(likely - answer.input_tokens - answer.output_tokens)
+            # No more than was possible, whatever it says: the wait for it could have no end.
+            self._limit.give_back(likely - min(answer.input_tokens + answer.output_tokens, sum(most)))
             tokens = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
             self.usage.add(calls=1, cost=cost, **tokens)
         elif answer.perhaps_paid:
@@ -274,6 +275,8 @@ def _refused(failure: Failure, settings: TeacherSettings) -> Exception:
             )
         case 404:
             return InputError(f"{what}; give a model and a base_url that exist")
+        case 301 | 302 | 303 | 307 | 308:
+            return InputError(f"{what}; give its own address as base_url, if it may have the stories")
         case 429:
             return TeacherStopped(
                 f"{what}; add credit there and run the same command again: what was answered is kept in "

@@ -63,7 +63,7 @@ _FOLDED = str.maketrans(
 )
 _CLOSERS = {"“": "”", "„": "“”", "«": "»", "»": "«", '"': '"', "‘": "’", "‚": "‘’", "‹": "›", "›": "‹"}
 _DOUBLE = '“”„«»"'
-_QUOTED = re.compile(rf"[{_DOUBLE}][^{_DOUBLE}]*\w[^{_DOUBLE}]*[{_DOUBLE}]")
+_QUOTED = re.compile(rf"[{_DOUBLE}][^\w{_DOUBLE}]*\w[^{_DOUBLE}]*[{_DOUBLE}]")
 _SPACE = " \u00a0\u202f"
 _AFTER = re.compile(rf"[{_SPACE}]?[,.;:!?…—–-]{{0,3}}[{_SPACE}]?([”“»«\"’‘›‹'])")
 

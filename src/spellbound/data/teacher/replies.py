@@ -53,8 +53,8 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Body(BaseModel):
@@ -73,14 +73,19 @@ def read_reply(body: bytes, worst: tuple[int, int]) -> Reply | Failure:
             200, "the server sent a chat completion without choices", again=True, perhaps_paid=True
         )
     choice = read.choices[0]
-    usage = read.usage or _Usage(prompt_tokens=worst[0], completion_tokens=worst[1])
+    usage = read.usage or _Usage()
     return Reply(
         content=choice.message.content or "",
         refusal=choice.message.refusal or "",
         finish=choice.finish_reason or "",
-        input_tokens=max(0, usage.prompt_tokens),
-        output_tokens=max(0, usage.completion_tokens),
+        input_tokens=_counted(usage.prompt_tokens, worst[0]),
+        output_tokens=_counted(usage.completion_tokens, worst[1]),
     )
+
+
+def _counted(tokens: int | None, worst: int) -> int:
+    """What a server says, or the worst where it says nothing or nonsense."""
+    return worst if tokens is None or tokens < 0 else tokens
 
 
 def waiting_time(retry_after: str | None, date: str | None, now: float) -> float | None:

@@ -52,7 +52,7 @@ class TeacherSettings:
     longest_wait_s: float = 120
     """Longest pause before a try, in seconds; a server that asks for more ends the run."""
     timeout_s: float = 300
-    """Without a byte from the server, in seconds."""
+    """Without a byte from the server, in seconds; a whole answer may take four times as long."""
     temperature: float | None = None
     """None: the server's own; some models take no other."""
     seed: int = 0

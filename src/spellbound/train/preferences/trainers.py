@@ -13,7 +13,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, TrainerCallback
 
-from spellbound.errors import EnvironmentFault
+from spellbound.errors import EnvironmentFault, InputError
 from spellbound.train.adapters import STEPS, Watch
 from spellbound.train.encoding import Encoder
 from spellbound.train.preferences.policy import Policy
@@ -47,7 +47,7 @@ class _Kto(KTOTrainer):  # type: ignore[misc]
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Hands on what is logged, and stops a run in which an adapter learns nothing."""
+    """Hands on what is logged; stops a run in which an adapter learns nothing, or is no number any more."""
 
     def __init__(self, on_log: OnLog) -> None:
         self._on_log = on_log
@@ -56,7 +56,14 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
-        self._on_log(state.global_step, logs or {})
+        logs = logs or {}
+        self._on_log(state.global_step, logs)
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise InputError(
+                    f"step {state.global_step}: {name} is {logs[name]}; nothing is saved: give a smaller"
+                    " schedule.rate or preference.beta"
+                )
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Look at the gradients of the first updates."""
@@ -141,6 +148,7 @@ def _arguments(recipe: PreferenceRecipe, steps: int, device: torch.device, bf16:
         "use_cpu": device.type == "cpu",
         "seed": recipe.schedule.seed,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show the last good number in the place of none
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from spellbound.data.annotators.rules.analysis import Analysis, analyse
 from spellbound.data.annotators.rules.chats import chat_spans
 from spellbound.data.annotators.rules.deeds import actions, sounds
-from spellbound.data.annotators.rules.lexicon import Lexicon, guess_language, lexicon
+from spellbound.data.annotators.rules.lexicon import Lexicon, lexicon
 from spellbound.data.annotators.rules.people import Figure
 from spellbound.data.annotators.rules.tagging import Span, tagged
 from spellbound.data.documents import Document, Person
 from spellbound.data.fields import Provenance
+from spellbound.data.readers.language import guess_language
 from spellbound.data.tagged import AnnotationRefused, TaggedStory
 from spellbound.data.versions import program_version
 from spellbound.directives import Character, new_speaker_id
@@ -26,7 +27,7 @@ class Rules:
     """Says who speaks by quotation marks, speech verbs, names, pronouns and turns. Implements `Annotator`."""
 
     language: str = ""
-    """Instead of the document's own; where both are empty, it is guessed."""
+    """Instead of the document's own; where both are empty, it is guessed, or the document refused."""
     actions: bool = True
     """Whether to tag actions."""
     sounds: bool = True
@@ -72,6 +73,11 @@ class Rules:
 
     def _lexicon(self, document: Document) -> Lexicon:
         language = self.language or document.language or guess_language(document.text)
+        if not language:
+            raise AnnotationRefused(
+                f"{document.id}: its language is not known; say it with --language when the text is read,"
+                " or with the setting language"
+            )
         try:
             return lexicon(language)
         except InputError as error:

@@ -13,7 +13,6 @@ from spellbound.errors import InputError
 
 Gender = Literal["female", "male", ""]
 LANGUAGES = ("en", "fr", "de", "nl", "es", "pt", "it", "ar", "he")
-_SAMPLE = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,19 +105,6 @@ def lexicon(language: str) -> Lexicon:
 def _loaded(code: str) -> Lexicon:
     raw = (files(__package__) / "lexicons" / f"{code}.toml").read_bytes()
     return _lexicon(code, tomllib.loads(raw.decode("utf-8")), hashlib.sha256(raw).hexdigest()[:12])
-
-
-def guess_language(text: str) -> str:
-    """Which of the nine languages has the most of its commonest words in the beginning of a text."""
-    words = [key(word) for word in text[:_SAMPLE].split()]
-    counts = {code: sum(word in _common(code) for word in words) for code in LANGUAGES}
-    return max(LANGUAGES, key=lambda code: (counts[code], code == "en"))
-
-
-@cache
-def _common(code: str) -> frozenset[str]:
-    known = lexicon(code)
-    return known.determiners | known.stops | known.skipped | known.pronouns.keys()
 
 
 def _lexicon(code: str, data: dict[str, Any], digest: str) -> Lexicon:

@@ -260,7 +260,7 @@ def _same(figures: list[Figure], title: Key, rest: Key, gender: Gender, known: L
     for figure in figures:
         if gender and figure.gender and gender != figure.gender:
             continue
-        for alias in figure.aliases:
+        for alias in sorted(figure.aliases):  # of several that fit the first decides
             alias_title, alias_rest = split_title(alias, known)
             if alias_rest and _fits(title, rest, alias_title, alias_rest, known):
                 given = rest[0] == alias_rest[0] and len(alias_rest) > 1

@@ -5,8 +5,10 @@ LitBank (`python -m benchmarks quotes`).
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import log1p
 
 from spellbound.data.annotators.rules.people import Figure, People
 from spellbound.data.annotators.rules.turns import Turn
@@ -33,6 +35,8 @@ OUTSIDER = 4.0
 MISSING = -3.0
 """The same where a cast is given."""
 MARRIED = 1.5
+FAMILIAR = 0.8
+"""For the logarithm of how often the narration names a figure, where no cast is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Attribution:
         self.people = people
         self.turns = turns
         self.places = places
-        told = {figure for _, figure in places.told} | {turn.known for turn in turns}
+        self.told = Counter(figure for _, figure in places.told)
+        told = self.told.keys() | {turn.known for turn in turns}
         self.spoken_of = {figure for _, figure in places.asked if figure not in told and not people.closed}
         self.inside = [number for number, figure in enumerate(people.figures) if not figure.outsider]
         self.options = [self._options(number) for number in range(len(turns))]
@@ -125,7 +130,7 @@ class Attribution:
 
     def _alone(self, turn: Turn, number: int, near: Iterable[int]) -> float:
         figure = self.people.figures[number]
-        score = 0.0
+        score = 0.0 if self.people.closed else FAMILIAR * log1p(self.told[number])
         if turn.known is not None:
             weight = NAMED if turn.kind in ("name", "pronoun") else DESCRIBED
             score += weight if number == turn.known else 0.0
