@@ -1,6 +1,7 @@
 """`spellbound adapter`: what it says and writes, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import gguf
@@ -71,6 +72,17 @@ def test_merge(adapter: Path, tiny_folder: Path, tmp_path: Path) -> None:
         assert relative_error(theirs(IDS).logits, wanted(IDS).logits) < 1e-5
     copied, original = (folder / "tokenizer.json" for folder in (tmp_path / "merged", tiny_folder))
     assert copied.read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize("way", [["merge"], ["export", "--to", "gguf"]])
+def test_other_weights_are_said(adapter: Path, tiny_folder: Path, tmp_path: Path, way: list[str]) -> None:
+    status, _, told = run(*way, adapter, "--model", tiny_folder, "-o", tmp_path / "same")
+    assert (status, told) == (0, "")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    make_model(seed=1).save_pretrained(other)
+    status, _, told = run(*way, adapter, "--model", other, "-o", tmp_path / "new")
+    assert (status, told) == (0, f"spellbound: {adapter}: was trained on other weights than these\n")
 
 
 def test_export_for_peft(adapter: Path, tiny_folder: Path, tmp_path: Path) -> None:

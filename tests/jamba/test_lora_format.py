@@ -329,6 +329,13 @@ def test_another_embedding_is_refused(tmp_path: Path) -> None:
         ("adapter_config.json", b'{"peft_type": "LORA", "r": 0}', "a rank is not a whole number from 1"),
         ("adapter_config.json", b'{"peft_type": "LORA", "alpha_pattern": {"(": 1}}', "is no regular"),
         ("adapter_config.json", b'{"peft_type": "LORA", "target_modules": "(q"}', r"'\(q' is no regular"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "lora_alpha": NaN}', "an alpha is not a number"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "alpha_pattern": {"q": "8"}}', "an alpha is not a"),
+        (
+            "adapter_config.json",
+            b'{"peft_type": "LORA", "lora_dropout": 1}',
+            "lora_dropout is 1; give a share",
+        ),
         ("adapter_config.json", b'{"peft_type": "IA3"}', "peft_type is 'IA3'; only 'LORA'"),
         ("adapter_model.safetensors", b"\x10", "not a whole safetensors file"),
         ("adapter_model.safetensors", b"\x02\0\0\0\0\0\0\0{}", "holds no tensors"),

@@ -55,10 +55,13 @@ def test_one_of_another_model_is_refused() -> None:
 def test_what_a_kill_left_is_removed_and_never_taken_for_a_checkpoint(tmp_path: Path) -> None:
     model, optimizer = trained()
     checkpoints.write(tmp_path, 3, checkpoints.take(model, optimizer), {}, keep=1)
-    draft = tmp_path / ".spellbound.abc.tmp"
-    draft.mkdir()
-    (draft / checkpoints.STATE).write_text("{}")
-    (tmp_path / "step-00000007").mkdir()  # of a removal that was cut off
+    remains = tmp_path / "step-00000007"  # of a removal that was cut off
+    remains.mkdir()
+    (remains / checkpoints.OPTIMIZER).write_text("half")
     assert [each.name for each in checkpoints.found(tmp_path)] == ["step-00000003"]
-    checkpoints.remove_drafts(tmp_path)
-    assert not draft.exists()
+    checkpoints.write(tmp_path, 7, checkpoints.take(model, optimizer), {}, keep=2)
+    checkpoints.read_snapshot(remains)
+    assert [each.name for each in checkpoints.found(tmp_path)] == ["step-00000003", "step-00000007"]
+    (remains / checkpoints.STATE).unlink()
+    checkpoints.remove_remains(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["step-00000003"]

@@ -170,6 +170,31 @@ def test_a_tokenizer_with_byte_tokens(tmp_path: Path) -> None:
     assert found.merges == ()
 
 
+def test_the_token_that_ends_a_turn_is_told_to_llama_cpp(tmp_path: Path) -> None:
+    folder = written(tmp_path, tokenizer_json())
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 9]}', encoding="utf-8")
+    settings = {"bos_token": "<s>", "eos_token": "<0x0A>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    found = Vocabulary.of(folder)
+    assert found is not None
+    assert found.ids == {"bos": 1, "eos": 2, "eot": 9}
+    export_gguf(ours(), folder, tmp_path / "x.gguf", quantization="F32", name="tiny")
+    fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
+    assert fields["tokenizer.ggml.eot_token_id"].contents() == 9
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2}', encoding="utf-8")
+    again = Vocabulary.of(folder)
+    assert again is not None
+    assert "eot" not in again.ids
+
+
+def test_a_start_token_in_a_row_of_processors_is_found(tmp_path: Path) -> None:
+    steps = [{"type": "ByteLevel"}, tokenizer_json()["post_processor"]]
+    row = {"type": "Sequence", "processors": steps}
+    found = Vocabulary.of(written(tmp_path, tokenizer_json(post_processor=row)))
+    assert found is not None
+    assert found.adds_start
+
+
 @pytest.mark.parametrize(
     ("cut", "expected"),
     [

@@ -45,6 +45,15 @@ def test_weights_and_parts_change_nothing_but_the_memory(packed: bool, head_toke
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_packed_samples_have_the_loss_and_the_gradients_of_single_ones() -> None:
+    model = ours()
+    packed = ask(Learner(model), batch_of(packed=True))
+    alone = ask(Learner(model), batch_of(packed=False))
+    assert packed.item() == pytest.approx(alone.item(), rel=1e-5)
+    for found, wanted in zip(gradients(model, packed), gradients(model, alone), strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_without_weights_it_is_the_models_own_loss() -> None:
     model, ids = ours(), tokens(2, 24)
     targets = torch.cat([ids[:, 1:], torch.full((2, 1), NO_TARGET)], 1)

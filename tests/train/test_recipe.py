@@ -39,6 +39,14 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.run.folder == tmp_path / "out"
 
 
+def test_home_and_byte_order_mark_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    recipe = read_recipe(written(tmp_path, "\ufeff" + SHORT), ["run.folder=~/here", "model.base=~/mine"])
+    assert recipe.run.folder == tmp_path / "here"
+    assert recipe.model.base == str(tmp_path / "mine")
+
+
 def test_a_base_that_is_no_folder_is_a_name_on_the_hub(tmp_path: Path) -> None:
     assert read_recipe(written(tmp_path)).model.base == "mine"
 
@@ -84,6 +92,15 @@ def test_settings_of_the_command_line_win(tmp_path: Path, monkeypatch: pytest.Mo
         ("model.config=c.json", "give exactly one of them"),
         ("model.base=", "give exactly one of them"),
         ("run.keep=0", "run.keep is 0; give 1 or more"),
+        ("data.examples=[{path='a', repeats=inf}]", "data.examples[0].repeats is inf; give a number"),
+        ("optimizer.decay=inf", "optimizer.decay is inf; give a number"),
+        ("data.length=99999999999999", "data.length is 99999999999999; give 8 to 16777216 tokens"),
+        ('run.folder=""', "run.folder is ''; give a path"),
+        ('run.folder="a\\u0000b"', "'a\\x00b' cannot be a path: embedded null byte; give another"),
+        ("run.folder=~nobody.at.all/x", "cannot be a path: Could not determine home directory"),
+        ("schedule.rate=1e-3\nbatch=4", "schedule.rate is '1e-3\\nbatch=4'; give a number"),
+        ("schedule.seed=-1", "schedule.seed is -1; give a whole number from 0"),
+        ("model.seed=99999999999999999999", "model.seed is 99999999999999999999; give a whole number"),
         ("nonsense", "--set nonsense: has no '='"),
     ],
 )
@@ -131,6 +148,7 @@ def test_what_is_written_out_is_the_same_recipe(
     targets: list[str],
 ) -> None:
     values = {
+        "method": "lora",
         "model": {"base": base},
         "data": {"text": [{"path": f"/{path}", "repeats": often} for path, often in sources]},
         "schedule": {"rate": rate},
@@ -155,3 +173,13 @@ def test_differences_name_the_key(recipe: Recipe, values: dict[str, Any]) -> Non
     assert any(line.startswith("data.examples was") for line in told)
     assert "schedule.rate was 0.001 and is 0.25" in told
     assert len(told) == 2
+
+
+def test_a_table_for_an_adapter_without_a_method_does_not_train_every_weight(tmp_path: Path) -> None:
+    file = written(tmp_path, SHORT + "[adapter]\nrank = 4\n")
+    with pytest.raises(
+        InputError, match=r'a\.toml: method is missing beside the table adapter; give method = "lora"'
+    ):
+        read_recipe(file)
+    chosen = written(tmp_path, 'method = "lora"\n' + SHORT + "[adapter]\nrank = 4\n")
+    assert read_recipe(chosen).method == "lora"

@@ -1,9 +1,11 @@
 """Runs that are killed and go on: on the CPU they end bit for bit as if they had not been."""
 
+import json
 import multiprocessing
 import multiprocessing.context
 import os
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -12,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from spellbound.errors import EnvironmentFault, InputError
+from spellbound.errors import EnvironmentFault, InputError, ModelError
 from spellbound.train import checkpoints
 from spellbound.train.launch import PRELOADED
+from spellbound.train.log import LOG, Log, read_log
 from spellbound.train.recipe_file import recipe_from
 from spellbound.train.run import train
 from tests.train.test_training import entries, run, say
@@ -201,3 +204,97 @@ def test_tensorboard_has_every_step_once(values: dict[str, Any], tmp_path: Path)
     for name, key in (("train/loss", "loss"), ("valid/loss", "valid")):
         told = [(event.step, pytest.approx(event.value, rel=1e-5)) for event in board.Scalars(name)]
         assert told == [(entry["step"], entry[key]) for entry in entries(folder) if key in entry]
+
+
+def limited(size: int) -> tuple[int, int]:
+    """Let no file grow beyond so many bytes; return the limits there were."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    return before
+
+
+def test_a_full_disk_under_the_log_is_said_in_a_line(tmp_path: Path) -> None:
+    with Log(tmp_path, 0, tensorboard=False) as log:
+        log.add(1, loss=1.0)
+    before = limited((tmp_path / LOG).stat().st_size + 20)
+    try:
+        with (
+            pytest.raises(InputError, match=r"log\.jsonl: cannot be written: .*make room there"),
+            Log(tmp_path, 1, tensorboard=False) as log,
+        ):
+            log.add(2, loss=0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [entry["step"] for entry in read_log(tmp_path)] == [1]
+
+
+def test_a_full_disk_under_the_tokens_leaves_nothing_half_made(values: dict[str, Any]) -> None:
+    before = limited(300)
+    try:
+        with pytest.raises(InputError, match=r"tokens.*: cannot be written: .*make room there"):
+            run(values)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((Path(values["run"]["folder"]) / "tokens").iterdir())
+    values["schedule"]["steps"] = 1
+    run(values)  # the folder still counts as one in which nothing has begun
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_full_disk_under_the_result_is_said_and_made_good(values: dict[str, Any], method: str) -> None:
+    values |= {"method": method, "adapter": {"targets": ["q_proj"]}}
+    values["schedule"]["steps"] = 2
+    folder = run(values)
+    (result,) = [folder / name for name in ("model", "adapter") if (folder / name).is_dir()]
+    # Larger than the log and smaller than the tensors.
+    before = limited(max((folder / LOG).stat().st_size, (folder / "recipe.toml").stat().st_size) + 100)
+    try:
+        with pytest.raises(InputError, match=r"run/.*: cannot be written: .*make room there"):
+            run({**values, "run": {**values["run"], "tensorboard": False}}, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    run(values, resume=True)
+    assert result.is_dir()
+
+
+def test_what_a_kill_left_half_written_is_removed(values: dict[str, Any]) -> None:
+    values["schedule"]["steps"] = 1
+    folder = Path(values["run"]["folder"])
+    for place in ("", "tokens", "checkpoints"):
+        draft = folder / place / ".spellbound.abc.tmp"
+        draft.mkdir(parents=True)
+        (draft / "ids.bin").write_bytes(b"half")
+        (folder / place / ".spellbound.abd.tmp").write_bytes(b"half")
+    run(values, resume=True)
+    assert not list(folder.rglob(".spellbound.*"))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_another_model_under_the_same_name_is_refused(
+    values: dict[str, Any], tiny_folder: Path, tmp_path: Path, method: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_folder, base)
+    values |= {"method": method, "model": {"base": str(base)}}
+    values["adapter"] = {"targets": ["q_proj"]}
+    values["schedule"]["steps"] = 2
+    run(values)
+    run(values, resume=True)
+    if method == "lora":
+        weights = load_file(base / "model.safetensors")
+        weights["model.final_layernorm.weight"] += 0.5
+        save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    else:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}), encoding="utf-8")
+    with pytest.raises(InputError, match="made with another model under the same name"):
+        run(values, resume=True)
+
+
+def test_a_start_that_fails_leaves_the_folder_free(values: dict[str, Any]) -> None:
+    values |= {"method": "lora", "adapter": {"targets": ["w_proj"]}}
+    values["schedule"]["steps"] = 2
+    with pytest.raises(ModelError, match="w_proj"):
+        run(values)
+    values["adapter"]["targets"] = ["q_proj"]
+    run(values)

@@ -70,6 +70,17 @@ def test_the_order_follows_from_seed_and_epoch_and_the_first_batch_is_the_larges
             )
 
 
+@pytest.mark.parametrize("count", [257, 510, 513])
+def test_the_longest_comes_first_wherever_the_pools_end(count: int) -> None:
+    for place in range(0, count, 37):
+        lengths = [8] * count
+        lengths[place] = LENGTH
+        tokens = tokens_of(lengths)
+        order = order_of(tokens, "padded")
+        assert tokens.lengths[np.concatenate(order.at(0)[1])].max() == LENGTH
+        assert sorted(order.rows(0).members.tolist()) == list(range(count))
+
+
 def test_epochs_and_seeds_differ() -> None:
     tokens = tokens_of([10] * 40)
     orders = [order_of(tokens, seed=seed).rows(epoch).members.tolist() for seed in (1, 2) for epoch in (0, 1)]

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from spellbound.errors import InputError
 from spellbound.jamba import JambaForCausalLM
+from spellbound.train.prepared import order_of, prepared
 from spellbound.train.recipe_file import read_recipe, recipe_from
 from spellbound.train.run import train
 
@@ -70,6 +72,33 @@ def test_turns_and_processes_make_no_difference(
         for found, wanted in zip(log, logs[0], strict=True):
             assert found[:2] == wanted[:2]
             assert found[2] == pytest.approx(wanted[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(("processes", "rows"), [(1, 0), (1, 1), (2, 1)])
+def test_a_step_has_the_gradient_of_one_whole_batch(
+    values: dict[str, Any], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, processes: int, rows: int
+) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")  # of somebody's configuration
+    values["schedule"] |= {"steps": 1, "batch": 5}  # no multiple of the processes
+    values["optimizer"] = {"clip": 0.0}
+    values["compute"]["rows"] = rows
+    values["run"] |= {"processes": processes}
+    recipe = recipe_from(values, "test")
+    told = entries(run(values))[0]
+    _, dataset = prepared(recipe)
+    _, samples = order_of(recipe, dataset).at(0)
+    model, nats, weight = JambaForCausalLM.from_pretrained(tiny_folder), torch.zeros(()), 0.0
+    # Sample by sample, so that packing, padding and turns have no part in it.
+    for sample in dataset.train.samples[np.concatenate(samples)]:
+        ids = torch.tensor(dataset.train.ids[sample["start"] :][: sample["length"]].astype(np.int64))[None]
+        given = int(sample["given"])
+        scores = model(ids).logits[0, given - 1 : -1].log_softmax(-1)
+        nats = nats - float(sample["weight"]) * scores.gather(1, ids[0, given:, None]).sum()
+        weight += float(sample["weight"]) * (ids.shape[1] - given)
+    (nats / weight).backward()
+    norm = torch.stack([each.grad.norm() for each in model.parameters() if each.grad is not None]).norm()
+    assert told["loss"] == pytest.approx(float(nats.detach()) / weight, rel=1e-4)
+    assert told["norm"] == pytest.approx(float(norm), rel=1e-3)
 
 
 def test_a_run_from_a_config_begins_with_its_seed(

@@ -16,7 +16,7 @@ from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba.lora import adapter_parameters, save_adapter
 from spellbound.train.loss import weighted_nats
 from tests.conftest import make_model
-from tests.jamba.adapters import LINEAR, adapted
+from tests.jamba.adapters import EXPERTS, LINEAR, adapted
 from tests.jamba.models import relative_error
 
 # Deprecations that TRL, PEFT and transformers see in one another.
@@ -32,7 +32,7 @@ ROWS = [
     {"prompt": "Mara finds the harbour empty.", "completion": " A bell rang. She turned."},
     {"prompt": "Tom speaks.", "completion": ' <quote speaker="32AN4R">No.</quote> And that was all he said.'},
 ]
-TARGETS = (*LINEAR, "feed_forward.gate_proj", "feed_forward.up_proj", "feed_forward.down_proj")
+TARGETS = (*LINEAR, *EXPERTS, "router")
 
 
 def trainer(model: Any, tokens: Any, folder: Path) -> Any:
@@ -83,8 +83,16 @@ def test_loss_and_gradients_are_those_of_trl(tiny_folder: Path, tmp_path: Path) 
         ours = our_loss(model, batch, at_once)
         ours.backward()
         assert float(ours.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
-        found = {f"base_model.model.{name}": each.grad for name, each in adapter_parameters(model).items()}
-        assert {f"{name}.default.weight" for name in found} == expected.keys()
+        found = {name: each.grad for name, each in adapter_parameters(model).items()}
+        assert len(found) == len(expected)
         for name, gradient in found.items():
             assert gradient is not None
-            assert relative_error(gradient, expected[f"{name}.default.weight"]) < 1e-5, name
+            assert relative_error(*in_their_layout(name, gradient, expected)) < 1e-5, name
+
+
+def in_their_layout(name: str, gradient: Tensor, expected: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Our gradient as PEFT lays factors out, and PEFT's own."""
+    if gradient.dim() == 3:  # experts: PEFT wraps their second parameter round the first
+        gradient = gradient.flatten(0, 1) if name.endswith("A") else gradient.permute(1, 2, 0).flatten(1)
+        name = name.replace(".gate_up_proj", ".base_layer").replace("experts.down_proj", "experts")
+    return gradient, expected[f"base_model.model.{name}.default.weight"]

@@ -16,6 +16,7 @@ from spellbound.cli.check import check
 from spellbound.cli.controls import one_line
 from spellbound.cli.data import app as data
 from spellbound.cli.parse import parse
+from spellbound.cli.plan import plan
 from spellbound.cli.prefer import prefer
 from spellbound.cli.train import train
 from spellbound.cli.write import write
@@ -116,6 +117,7 @@ app.command()(write)
 app.command()(parse)
 app.command()(check)
 app.command()(train)
+app.command()(plan)
 app.command()(prefer)
 app.add_typer(data, name="data")
 app.add_typer(adapter, name="adapter")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spellbound.errors import StateError
 from spellbound.files import replacing
+from spellbound.jamba.storing import storing
 
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaForCausalLM
@@ -174,7 +175,7 @@ class JambaState:
             "batch_size": str(self.batch_size),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self._named_tensors()}
-        with replacing(target) as draft:
+        with replacing(target) as draft, storing():
             save_file(tensors, draft, metadata=metadata)
 
     def load(self, path: str | os.PathLike[str]) -> Self:

@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spellbound.errors import InputError
 from spellbound.files import creating_folder
+from spellbound.jamba.storing import storing
 
 FORMAT = 1
 PARAMETERS, OPTIMIZER, STATE = "parameters.safetensors", "optimizer.safetensors", "state.json"
@@ -75,17 +76,14 @@ def write(folder: Path, step: int, snapshot: Snapshot, state: Mapping[str, Any],
     """
     target = folder / f"{_PREFIX}{step:08d}"
     if target.is_dir():
-        return target
-    with creating_folder(target) as draft:
-        try:
-            save_file(snapshot.parameters, draft / PARAMETERS)
-            save_file(snapshot.moments, draft / OPTIMIZER)
-        except SafetensorError as error:
-            raise OSError(None, str(error)) from error
+        _remove(target)
+    with creating_folder(target) as draft, storing():
+        save_file(snapshot.parameters, draft / PARAMETERS)
+        save_file(snapshot.moments, draft / OPTIMIZER)
         content = json.dumps({"format": FORMAT, "step": step, **state}, ensure_ascii=False, indent=1)
         (draft / STATE).write_text(content, encoding="utf-8")
     for old in found(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
 
 
@@ -94,10 +92,12 @@ def found(folder: Path) -> list[Path]:
     return sorted(each for each in folder.glob(f"{_PREFIX}*") if (each / STATE).is_file())
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what a killed run left half written."""
-    for draft in folder.glob(".spellbound.*.tmp"):
-        shutil.rmtree(draft, ignore_errors=True)
+def remove_remains(folder: Path) -> None:
+    """Remove checkpoints whose removal a kill cut off."""
+    whole = set(found(folder))
+    for each in folder.glob(f"{_PREFIX}*"):
+        if each not in whole:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -121,6 +121,12 @@ def read_snapshot(checkpoint: Path) -> Snapshot:
         raise InputError(
             f"{checkpoint}: is damaged ({error}); remove it to go on from the one before"
         ) from error
+
+
+def _remove(checkpoint: Path) -> None:
+    # First what makes it count: if this is cut off, nobody takes what is left for a checkpoint.
+    (checkpoint / STATE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def _whole(value: Tensor) -> Tensor:

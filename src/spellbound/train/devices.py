@@ -25,7 +25,7 @@ def new_accelerator(settings: ComputeSettings) -> Accelerator:
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
-        from accelerate.utils import InitProcessGroupKwargs
+        from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
     except ImportError as error:
         raise EnvironmentFault("accelerate is not installed; run: pip install 'spellbound[train]'") from error
     # What another training in this process left would hold us to its precision.
@@ -34,6 +34,8 @@ def new_accelerator(settings: ComputeSettings) -> Accelerator:
     return Accelerator(
         mixed_precision="bf16" if uses_bf16(settings, "cpu" if cpu else "cuda") else "no",
         cpu=cpu,
+        # Said outright, for else a number in the environment would divide every loss.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         step_scheduler_with_optimizer=False,
     )

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from spellbound.errors import InputError
 from spellbound.files import replacing, replacing_folder
 from spellbound.jamba.lora import load_adapter, save_adapter
+from spellbound.jamba.storing import storing
 from spellbound.train.gguf_file import gguf_package, require_quantization, write_gguf
 from spellbound.train.gguf_tokenizer import Vocabulary
 
@@ -42,7 +43,7 @@ def export_model(model: JambaForCausalLM, source: Path, target: Path) -> list[Pa
     """
     require_new_folder(target)
     _narrow(model, source)
-    with replacing_folder(target) as draft:
+    with replacing_folder(target) as draft, storing():
         model.save_pretrained(draft)
         for pattern in _COMPANIONS:
             for companion in sorted(source.glob(pattern)):

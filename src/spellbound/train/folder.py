@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,6 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = sorted(each.name for each in folder.iterdir() if each.name not in BEFOREHAND)
         handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -40,6 +40,8 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{folder}: another process trains here; wait for it, or stop it") from error
+        _clear(folder)
+        there = sorted(each.name for each in folder.iterdir() if each.name not in BEFOREHAND)
         if there and not resume:
             raise InputError(
                 f"{folder}: is not empty ({there[0]!r} is there); go on with --resume,"
@@ -48,6 +50,17 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed runs left half written; as large as data or model, and of no use to anybody."""
+    for place in (folder, folder / TOKENS, folder / CHECKPOINTS):
+        for draft in place.glob(".spellbound.*.tmp"):
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+    checkpoints.remove_remains(folder / CHECKPOINTS)
 
 
 def require_same(checkpoint: Path, recipe: Recipe, digests: dict[str, str]) -> None:
@@ -66,6 +79,15 @@ def require_same(checkpoint: Path, recipe: Recipe, digests: dict[str, str]) -> N
         raise InputError(
             f"{checkpoint}: was made with other data: {', '.join(odd)} changed;"
             " bring back what was there, or give another run.folder"
+        )
+
+
+def require_same_base(checkpoint: Path, base: str) -> None:
+    """Refuse to go on over another config, or over other frozen weights; `base` is `start.base_of`."""
+    if checkpoints.read_state(checkpoint).get("base", base) != base:
+        raise InputError(
+            f"{checkpoint}: was made with another model under the same name: its config or its frozen weights"
+            " changed; bring back what was there, or give another run.folder"
         )
 
 

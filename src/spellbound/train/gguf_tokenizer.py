@@ -92,6 +92,8 @@ def _vocabulary(content: dict[str, Any], folder: Path) -> Vocabulary:
     merges = tuple(each if isinstance(each, str) else " ".join(each) for each in model.get("merges") or [])
     cut, exact = _cut(steps) if byte_level else ("default", True)
     settings = _settings(folder)
+    ids = _special_ids(settings, places)
+    ids.update(_end_of_turn(folder, ids.get("eos")))
     return Vocabulary(
         model="gpt2" if byte_level else "llama",
         cut=cut,
@@ -103,7 +105,7 @@ def _vocabulary(content: dict[str, Any], folder: Path) -> Vocabulary:
         ),
         scores=() if byte_level else _scores(tokens, merges),
         merges=merges if byte_level else (),
-        ids=_special_ids(settings, places),
+        ids=ids,
         adds_start=_adds(content, settings.get("bos_token"), settings.get("add_bos_token")),
         prefix_space=not byte_level and "Prepend" in json.dumps(content.get("normalizer")),
         template=settings.get("chat_template"),
@@ -157,12 +159,22 @@ def _special_ids(settings: dict[str, Any], places: dict[str, int]) -> dict[str, 
     return found
 
 
+def _end_of_turn(folder: Path, end: int | None) -> dict[str, int]:
+    """Return the token that ends an answer where that is not the end of text: llama.cpp would write on."""
+    file = folder / "generation_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    ends = settings.get("eos_token_id")
+    others = [each for each in ends if each != end] if isinstance(ends, list) else []
+    return {"eot": int(others[0])} if others else {}
+
+
 def _adds(content: dict[str, Any], start: Any, wanted: Any) -> bool:
     """Say whether the tokenizer puts the start token before a text by itself."""
     start = start.get("content") if isinstance(start, dict) else start
-    single = (content.get("post_processor") or {}).get("single") or []
+    after = content.get("post_processor") or {}
+    pieces = [piece for step in after.get("processors", [after]) for piece in step.get("single") or []]
     return bool(wanted) or any(
-        (each.get("SpecialToken") or {}).get("id") == start for each in single if start is not None
+        (each.get("SpecialToken") or {}).get("id") == start for each in pieces if start is not None
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from spellbound.errors import EnvironmentFault
-from spellbound.files import replacing
+from spellbound.files import replacing, unwritable
 
 Entry = dict[str, Any]
 LOG, BOARD = "log.jsonl", "tensorboard"
@@ -33,17 +34,20 @@ class Log:
         kept = [entry for entry in read_log(folder) if entry["step"] <= until]
         with replacing(folder / LOG) as draft:
             draft.write_text("".join(f"{_line(entry)}\n" for entry in kept), encoding="utf-8")
-        self._file = (folder / LOG).open("a", encoding="utf-8")
+        self._path = folder / LOG
+        self._file = self._path.open("a", encoding="utf-8")
         shutil.rmtree(folder / BOARD, ignore_errors=True)
         self._board = _board(folder / BOARD) if tensorboard else None
-        for entry in kept:
-            self._show(entry)
+        with _writing(self._path):
+            for entry in kept:
+                self._show(entry)
 
     def add(self, step: int, **entry: Any) -> None:
-        """Note an entry of this step."""
-        self._file.write(f"{_line({'step': step, **entry})}\n")
-        self._file.flush()
-        self._show({"step": step, **entry})
+        """Note an entry of this step; InputError if the disk is full."""
+        with _writing(self._path):
+            self._file.write(f"{_line({'step': step, **entry})}\n")
+            self._file.flush()
+            self._show({"step": step, **entry})
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -51,9 +55,10 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         """End the files."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with _writing(self._path):
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
 
     def _show(self, entry: Entry) -> None:
         if self._board is not None:
@@ -70,6 +75,14 @@ def read_log(folder: Path) -> Iterator[Entry]:
         for line in file:
             if line.endswith("\n"):
                 yield json.loads(line)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _line(entry: Entry) -> str:

@@ -248,6 +248,7 @@ def run_steps(
     shown: Line,
     save: Callable[[], None],
     stopped: Callable[[], bool],
+    after_step: Callable[[], None] = lambda: None,
 ) -> bool:
     """Take all steps that are left, noting and saving as the recipe says; False if it was stopped before."""
     run, accelerator = trainer.recipe.run, trainer.accelerator
@@ -258,6 +259,7 @@ def run_steps(
         speed = (trainer.running.tokens - before[1]) / (trainer.running.seconds - before[0])
         memory = memory_gib(accelerator.device)
         shown.advance(loss, speed, memory)
+        after_step()
         last = trainer.step == trainer.steps
         if trainer.step % run.log_every == 0 or last or trainer.step == 1:
             _note(trainer, log, norm, speed, memory)

@@ -28,6 +28,11 @@ USUAL_TARGETS = (
 """What AI21 adapts in its own recipe for Jamba, the embeddings apart."""
 
 
+_LONGEST = 1 << 24
+_SEEDS = 1 << 63
+"""From here on torch takes none."""
+
+
 def require(holds: bool, key: str, value: object, remedy: str) -> None:
     """Refuse a setting; InputError names it, its value and what to give instead."""
     if not holds:
@@ -58,6 +63,7 @@ class ModelSettings:
             )
         if self.config is not None and self.tokenizer is None:
             raise InputError("model.tokenizer is missing; a model that begins from model.config needs one")
+        require(0 <= self.seed < _SEEDS, "model.seed", self.seed, "give a whole number from 0 below 2^63")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +128,7 @@ class DataSettings:
         """Something to learn, and room for it."""
         if not self.examples and not self.text:
             raise InputError("data.examples and data.text are both empty; name a file to learn from")
-        require(self.length >= 8, "data.length", self.length, "give 8 tokens or more")
+        require(8 <= self.length <= _LONGEST, "data.length", self.length, f"give 8 to {_LONGEST} tokens")
         require(self.held_out == 0 or self.held_out >= 2, "data.held_out", self.held_out, "give 0, 2 or more")
 
 
@@ -154,6 +160,7 @@ class ScheduleSettings:
         require(0 < self.rate < 1, "schedule.rate", self.rate, "give a number between 0 and 1")
         require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "give a share from 0 to below 1")
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "give a share from 0 to 1")
+        require(0 <= self.seed < _SEEDS, "schedule.seed", self.seed, "give a whole number from 0 below 2^63")
 
 
 @dataclass(frozen=True, kw_only=True)

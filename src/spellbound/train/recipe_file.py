@@ -31,7 +31,7 @@ def read_settings(kind: type[T], file: Path, settings: Sequence[str] = ()) -> T:
     Raises InputError for whatever cannot be used.
     """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {words_of(error)}; give a recipe.toml") from error
     except ValueError as error:  # not UTF-8, or not TOML
@@ -50,9 +50,15 @@ def recipe_from(values: Values, place: str) -> Recipe:
 def settings_from(kind: type[T], values: Values, place: str) -> T:
     """Check plain values and make a recipe of any kind of them; InputError names the place and the key."""
     try:
-        return _build(kind, values, place, "")
+        made = _build(kind, values, place, "")
     except InputError as error:
         raise error if str(error).startswith(place) else InputError(f"{place}: {error}") from error
+    if kind is Recipe and "adapter" in values and "method" not in values:
+        raise InputError(
+            f'{place}: method is missing beside the table adapter; give method = "lora",'
+            ' or method = "full" to train every weight'
+        )
+    return made
 
 
 def as_values(recipe: Any) -> Values:
@@ -125,9 +131,10 @@ def _override(kind: Any, values: Values, setting: str) -> None:
     if not equals:
         raise InputError(f"--set {setting}: has no '='; write for example schedule.rate=1e-4")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        told = tomllib.loads(f"value = {text}")
     except ValueError:  # words need no quotation marks here
-        value = text
+        told = {}
+    value = told["value"] if len(told) == 1 else text
     *tables, key = name.strip().split(".")
     for number, table in reversed(list(enumerate(tables))):
         key, value = table, {tables[number + 1] if number + 1 < len(tables) else key: value}
@@ -149,16 +156,19 @@ def _absolute(kind: Any, value: Any, folder: Path) -> Any:
         hints = get_type_hints(kind)
         made = {key: _absolute(hints.get(key), each, folder) for key, each in value.items()}
         base = made.get("base")
-        if "base" in hints and isinstance(base, str) and base and (folder / base).exists():
-            made["base"] = str(_normal(folder / base))
+        if "base" in hints and isinstance(base, str) and base and (there := _normal(folder, base)).exists():
+            made["base"] = str(there)
         return made
     if get_origin(kind) is tuple and isinstance(value, list):
         return [_absolute(get_args(kind)[0], each, folder) for each in value]
-    return str(_normal(folder / value)) if kind is Path and isinstance(value, str) else value
+    return str(_normal(folder, value)) if kind is Path and isinstance(value, str) and value else value
 
 
-def _normal(path: Path) -> Path:
-    return Path(path.expanduser()).resolve()
+def _normal(folder: Path, name: str) -> Path:
+    try:
+        return (folder / Path(name).expanduser()).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a circle of links, nobody's home
+        raise InputError(f"{name!r} cannot be a path: {error}; give another") from error
 
 
 def _build(kind: type[T], values: Any, place: str, prefix: str) -> T:
@@ -196,7 +206,7 @@ def _value(kind: Any, value: Any, place: str, name: str) -> Any:
         return float(value)
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
-    if type(value) is kind:
+    if type(value) is kind and kind is not float:
         return value
     raise InputError(f"{place}: {name} is {value!r}; give {_WORDS.get(kind, 'a list')}")
 

@@ -150,7 +150,9 @@ def _plan(folder: Path, entries: list[Entry]) -> list[str]:
         return []
     plan: dict[str, Any] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     measured = {
-        "memory_gib": max((entry.get("memory", 0.0) for entry in entries), default=math.nan),
+        "memory_gib": plan.get("measured", {}).get(
+            "memory_gib", max((entry.get("memory", 0.0) for entry in entries), default=math.nan)
+        ),
         "seconds": next((entry["seconds"] for entry in reversed(entries) if "seconds" in entry), math.nan),
     }
     rows = [(key, f"{plan[key]:,.2f}", f"{value:,.2f}") for key, value in measured.items() if key in plan]

@@ -105,10 +105,12 @@ class Order:
 def padded(chosen: Indices, lengths: NDArray[np.int32], batch: int, draw: np.random.Generator) -> Rows:
     """One sample a row; samples of like length meet in a batch."""
     pool = POOL * batch
+    # What fills no pool goes with the last: else a batch that is not full might have the longest.
+    starts = range(0, max(1, len(chosen) - pool + 1), pool)
     batches = [
         start + place
-        for start in range(0, len(chosen), pool)
-        for order in [np.argsort(-lengths[start : start + pool], kind="stable")]
+        for start, end in zip(starts, [*starts[1:], len(chosen)], strict=True)
+        for order in [np.argsort(-lengths[start:end], kind="stable")]
         for place in np.split(order, range(batch, len(order), batch))
     ]
     # The only batch that may be smaller is the last, and stays so.

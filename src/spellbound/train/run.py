@@ -13,13 +13,23 @@ from transformers.utils.logging import disable_progress_bar
 
 from spellbound.errors import InputError
 from spellbound.files import creating_folder
+from spellbound.jamba.storing import storing
 from spellbound.train import adapters, checkpoints, launch, samples, start, zero
 from spellbound.train.dataset import Dataset
 from spellbound.train.devices import new_accelerator, one_piece
 from spellbound.train.encoding import TOKENIZER_FILES, Encoder
-from spellbound.train.folder import ADAPTER, CHECKPOINTS, MODEL, claimed, require_same, write_recipe
+from spellbound.train.folder import (
+    ADAPTER,
+    CHECKPOINTS,
+    MODEL,
+    claimed,
+    require_same,
+    require_same_base,
+    write_recipe,
+)
 from spellbound.train.log import Log
 from spellbound.train.loop import Trainer, run_steps
+from spellbound.train.plan.watching import Watched
 from spellbound.train.prepared import described, order_of, prepared
 from spellbound.train.progress import line, reading
 from spellbound.train.recipe import Recipe
@@ -73,33 +83,41 @@ def work(recipe: Recipe, resume: bool, say: Say) -> None:
     latest = checkpoints.found(recipe.run.folder / CHECKPOINTS)[-1:] if resume else []
     for checkpoint in latest:
         require_same(checkpoint, recipe, dataset.digests)
-    if leads:
-        checkpoints.remove_drafts(recipe.run.folder / CHECKPOINTS)
-        write_recipe(recipe.run.folder, recipe)
-        say(as_toml(recipe))
+    say(as_toml(recipe))
+    order = order_of(recipe, dataset)
+    watched = Watched(recipe, order, dataset, accelerator)
     model = start.start_model(
         recipe, start.base_folder(recipe.model), accelerator.device, whole=one_piece(accelerator)
     )
     if recipe.method == "lora":
         for told in adapters.attach(model, recipe.adapter, recipe.model.seed).lines():
             say(told)
-    order = order_of(recipe, dataset)
+    base = start.base_of(model)
+    for checkpoint in latest if leads else ():  # not every process need have the weights yet
+        require_same_base(checkpoint, base)
+    for told in watched.lines():
+        say(told)
     trainer = Trainer(recipe, model, accelerator, order=order, dataset=dataset, pad_id=encoder.pad_id)
     _say_size(trainer, dataset, say)
     for checkpoint in latest:
         trainer.restore(checkpoint)
         say(f"goes on from {checkpoint}")
+    if resume and not latest:
+        say(f"no checkpoint in {recipe.run.folder}, so it begins with the first step")
+    if leads:
+        write_recipe(recipe.run.folder, recipe)
     if not trainer.step:
         _note_samples(trainer, dataset, encoder, "before")
-    _take_steps(trainer, dataset, say)
+    _take_steps(trainer, dataset, watched, base, say)
     _leave_result(trainer, encoder, say)
     _note_samples(trainer, dataset, encoder, "after")
     if leads:
+        watched.note()
         page = write_report(recipe.run.folder, recipe.run.folder.name, dataset, as_toml(recipe))
         say(f"{page}: curves, samples, data and recipe")
 
 
-def _take_steps(trainer: Trainer, dataset: Dataset, say: Say) -> None:
+def _take_steps(trainer: Trainer, dataset: Dataset, watched: Watched, base: str, say: Say) -> None:
     """All steps that are left, with log, live line and checkpoints; SystemExit if it was asked to stop."""
     accelerator, recipe = trainer.accelerator, trainer.recipe
     leads, run = accelerator.is_main_process, recipe.run
@@ -112,16 +130,22 @@ def _take_steps(trainer: Trainer, dataset: Dataset, say: Say) -> None:
             state = {
                 "recipe": as_values(recipe),
                 "digests": dataset.digests,
+                "base": base,
                 "running": asdict(trainer.running),
             }
             checkpoints.write(run.folder / CHECKPOINTS, trainer.step, snapshot, state, run.keep)
             zero.remove_old(run.folder / CHECKPOINTS)
         accelerator.wait_for_everyone()  # nobody ends before it is written
 
+    def compare() -> None:
+        if leads:
+            for told in watched.after_step(trainer.running, last=trainer.step == trainer.steps):
+                say(told)
+
     noted = Log(run.folder, trainer.step, tensorboard=run.tensorboard) if leads else nullcontext()
     live = line(run.folder.name, trainer.step, trainer.steps, shown=leads)
     with noted as log, live as shown, Stop() as stop:
-        finished = run_steps(trainer, log, shown, save, stop)
+        finished = run_steps(trainer, log, shown, save, stop, compare)
     if not finished:
         say(f"stopped after step {trainer.step:,}; go on with --resume")
         raise SystemExit(stop.status if leads else 0)
@@ -156,7 +180,7 @@ def _leave_result(trainer: Trainer, encoder: Encoder, say: Say) -> None:
     target = recipe.run.folder / (ADAPTER if recipe.method == "lora" else MODEL)
     if target.is_dir():
         shutil.rmtree(target)
-    with creating_folder(target) as draft:
+    with creating_folder(target) as draft, storing():
         if recipe.method == "lora":
             adapters.save(trainer.model, draft, recipe.model.base, snapshot.parameters)
         else:

@@ -52,7 +52,9 @@ def note(
     folder: Path, moment: str, prompts: list[list[int]], model: JambaForCausalLM, encoder: Encoder
 ) -> None:
     """Continue the prompts and keep the result in the run's folder, as `before` or `after`."""
-    samples = read(folder) or [Sample(encoder.tokenizer.decode(prompt)) for prompt in prompts]
+    # What another beginning of the run noted may be of other data.
+    known = read(folder) if moment == "after" else []
+    samples = known or [Sample(encoder.tokenizer.decode(prompt)) for prompt in prompts]
     for number, (sample, prompt) in enumerate(zip(samples, prompts, strict=False)):
         written = continued(model, prompt, {encoder.end_id, int(encoder.tokenizer.eos_token_id)}, number)
         setattr(sample, moment, encoder.tokenizer.decode(written))

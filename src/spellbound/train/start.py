@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,15 @@ def fresh_model(config: JambaConfig, seed: int, kind: torch.dtype = torch.float3
         torch.manual_seed(seed)
         model: JambaForCausalLM = JambaForCausalLM(config).to(kind)
         return model
+
+
+def base_of(model: JambaForCausalLM) -> str:
+    """Hash of what a run stands on and its checkpoints do not hold: the config, the weights of an adapter's
+    base."""
+    values = model.config.to_dict()
+    values.pop("transformers_version", None)
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(f"{text} {model.adapter_base}".encode()).hexdigest()[:32]
 
 
 def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ A window of an overlong sample is a stretch of its own over the same ids, so not
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -116,8 +117,8 @@ class TokenWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the files, with the counts beside them if all went well."""
-        self._ids.close()
-        self._index.close()
+        with closing(self._index):  # also if the disk is too full for the other's last bytes
+            self._ids.close()
         if kind is None:
             meta = {"dtype": self._kind.str, "counts": [asdict(each) for each in self.counts]}
             (self._folder / "tokens.json").write_text(

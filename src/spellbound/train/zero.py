@@ -36,6 +36,7 @@ def make_ready(accelerator: Accelerator, model: nn.Module, recipe: Recipe) -> No
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     share = -(-recipe.schedule.batch // accelerator.num_processes)
     settings["train_micro_batch_size_per_gpu"] = min(recipe.compute.rows or share, share)
+    settings["gradient_accumulation_steps"] = 1  # it would divide every loss by it; turns are ours
     settings["gradient_clipping"] = recipe.optimizer.clip
     if any(isinstance(module, SparseMoE) for module in model.modules()):
         # Processes meet different experts; gathered one by one they would wait for each other for ever.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spellbound.jamba import JambaForCausalLM
+    from spellbound.jamba.lora import LoraPlan
 
 
 def open_base(name: str) -> tuple[Path, JambaForCausalLM]:
@@ -20,6 +21,21 @@ def open_base(name: str) -> tuple[Path, JambaForCausalLM]:
     logging.disable_progress_bar()
     folder = find_model(name)
     return folder, load_model(folder, device="cpu", dtype=_stored_dtype(folder))
+
+
+def put_on(model: JambaForCausalLM, adapter: Path) -> LoraPlan:
+    """Load an adapter onto a model; say so on the error stream if it was trained on other weights."""
+    import typer
+
+    from spellbound.cli.controls import one_line
+    from spellbound.jamba.lora import load_adapter
+    from spellbound.jamba.lora.attach import base_fingerprint
+
+    here = base_fingerprint(model)
+    plan = load_adapter(model, adapter)
+    if here is not None and model.adapter_base != here:
+        typer.echo(one_line(f"spellbound: {adapter}: was trained on other weights than these"), err=True)
+    return plan
 
 
 def _stored_dtype(folder: Path) -> str:

@@ -31,9 +31,9 @@ def export(
 
 
 def _gguf(output: Path, adapter: Path | None, model: str, quantization: str) -> None:
-    from spellbound.cli.adapter.base import open_base
+    from spellbound.cli.adapter.base import open_base, put_on
     from spellbound.cli.files import require_writable
-    from spellbound.jamba.lora import load_adapter, merge_adapter
+    from spellbound.jamba.lora import merge_adapter
     from spellbound.train.export import export_gguf
     from spellbound.train.gguf_file import gguf_package, require_quantization
 
@@ -42,7 +42,7 @@ def _gguf(output: Path, adapter: Path | None, model: str, quantization: str) -> 
     gguf_package()
     folder, base = open_base(model)
     if adapter is not None:
-        load_adapter(base, adapter)
+        put_on(base, adapter)
         merge_adapter(base)
     vocabulary = export_gguf(base, folder, output, quantization=quantization, name=folder.name)
     if vocabulary is None:

@@ -12,15 +12,15 @@ def merge(
     model: Annotated[str, typer.Option(help="nano, or the folder of the Jamba it is for.")] = "nano",
 ) -> None:
     """Add an adapter to the weights of its model; transformers loads the result as any other Jamba."""
-    from spellbound.cli.adapter.base import open_base
-    from spellbound.jamba.lora import load_adapter, merge_adapter
+    from spellbound.cli.adapter.base import open_base, put_on
+    from spellbound.jamba.lora import merge_adapter
     from spellbound.jamba.lora.folder import read_adapter
     from spellbound.train.export import export_model, require_new_folder
 
     require_new_folder(output)
     read_adapter(adapter)  # before the model takes its time
     folder, base = open_base(model)
-    plan = load_adapter(base, adapter)
+    plan = put_on(base, adapter)
     merge_adapter(base)
     written = export_model(base, folder, output)
     dtype = str(base.dtype).removeprefix("torch.")

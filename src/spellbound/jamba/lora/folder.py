@@ -1,6 +1,7 @@
 """Adapters in folders, in PEFT's format: adapter_config.json and adapter_model.safetensors."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from spellbound.jamba.lora.layout import Factors, keys, to_peft
 from spellbound.jamba.lora.matching import Fit
 from spellbound.jamba.lora.plan import LoraPlan, plan_of
 from spellbound.jamba.lora.sites import Site, find_sites
+from spellbound.jamba.storing import storing
 
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaForCausalLM
@@ -105,7 +107,7 @@ def write_adapter(
         inner = each.site.leaf == "gate_up_proj" and each.site.module in outside
         stored.update(zip(keys(each.site, inner=inner), to_peft(each), strict=True))
     config = _config(factors, sites, base_name, dropout)
-    with replacing_folder(folder) as draft:
+    with replacing_folder(folder) as draft, storing():
         save_file(stored, draft / WEIGHTS, metadata={"format": "pt", **({_BASE: base} if base else {})})
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (draft / CONFIG).write_text(text, encoding="utf-8")
@@ -174,6 +176,11 @@ def _check_types(file: Path, config: Mapping[str, Any]) -> None:
     ranks = [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
     if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
         raise ModelError(f"{file}: a rank is not a whole number from 1; take the adapter again")
+    strengths = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in strengths):
+        raise ModelError(f"{file}: an alpha is not a number; take the adapter again")
+    if not 0 <= float(config.get("lora_dropout") or 0.0) < 1:
+        raise ModelError(f"{file}: lora_dropout is {config['lora_dropout']}; give a share from 0 to below 1")
     expressions = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
     if isinstance(config.get("target_modules"), str):
         expressions.append(config["target_modules"])
