@@ -1,9 +1,11 @@
 """A few examples and documents as files, and a recipe over them and the tiny model."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from spellbound.data.documents import Document
 from spellbound.data.examples import Example
@@ -44,6 +46,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_documents(folder / "documents.jsonl", documents)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Leave as many threads as there were: a run that goes on takes the number it began with."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from spellbound.errors import EnvironmentFault, InputError, ModelError
@@ -174,6 +175,14 @@ def test_a_damaged_checkpoint_is_named(values: dict[str, Any]) -> None:
             InputError, match=r"step-00000002: is damaged .* remove it to go on from the one before"
         ):
             run(values, resume=True)
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(values: dict[str, Any], tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    run(values, tmp_path / "run")
+    torch.set_num_threads(1)
+    run(values, tmp_path / "run", resume=True)
+    assert torch.get_num_threads() == 2
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(values: dict[str, Any], tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ def _take_steps(trainer: Trainer, dataset: Dataset, watched: Watched, base: str,
                 "digests": dataset.digests,
                 "base": base,
                 "running": asdict(trainer.running),
+                "threads": torch.get_num_threads(),
             }
             checkpoints.write(run.folder / CHECKPOINTS, trainer.step, snapshot, state, run.keep)
             zero.remove_old(run.folder / CHECKPOINTS)
