@@ -5,21 +5,28 @@ examples that are only measured on.
 """
 
 import argparse
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
+from typing import TypeVar
 
 from recipes.nano import console
 from spellbound.data.documents import PARAGRAPH, Document
 from spellbound.data.examples import Example
 from spellbound.data.readers import write_documents
 from spellbound.data.rows import write_examples
-from spellbound.data.simulator import HELD_OUT_FROM, generate, to_examples
+from spellbound.data.simulator import HELD_OUT_FROM, to_examples
 from spellbound.errors import InputError
 
 STORIES_FROM, EXAMPLES_FROM, RATED_FROM = 0, 1_000_000, 5_000_000
 """First seeds of the stories told whole, of the examples, and of the prompts whose answers are rated."""
+AT_ONCE = 100
+"""Seeds that a process takes at a time."""
+Row = TypeVar("Row")
 
 
 def require_apart(option: str, count: int, first: int, end: int) -> None:
@@ -48,25 +55,43 @@ def unseen(count: int) -> Iterator[Example]:
         yield found[number % len(found)]
 
 
+def spread(make: Callable[[int], list[Row]], first: int, processes: int) -> Iterator[Row]:
+    """What `make` returns for one seed after the other, without end; the same for any number of processes."""
+    if processes == 1:
+        yield from chain.from_iterable(map(make, count(first)))
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for begin in count(first, AT_ONCE * processes):
+            yield from chain.from_iterable(
+                pool.map(make, range(begin, begin + AT_ONCE * processes), chunksize=AT_ONCE)
+            )
+
+
+def _told(seed: int, *, invented_names: float) -> list[Document]:
+    return [told_whole(seed, invented_names)]
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Writes OUT/data/{stories,sft,sft_valid}.parquet."""
     require_apart("stories", arguments.stories, STORIES_FROM, EXAMPLES_FROM)
     require_apart("examples", arguments.examples, EXAMPLES_FROM, RATED_FROM)
     folder: Path = arguments.out / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(STORIES_FROM, STORIES_FROM + arguments.stories)
-    stories = (told_whole(seed, arguments.invented_names) for seed in seeds)
-    print(f"stories.parquet: {write_documents(folder / 'stories.parquet', stories):,} documents")
-    examples = islice(generate(EXAMPLES_FROM, invented_names=arguments.invented_names), arguments.examples)
-    print(f"sft.parquet: {write_examples(folder / 'sft.parquet', examples):,} examples")
+    told = spread(partial(_told, invented_names=arguments.invented_names), STORIES_FROM, arguments.processes)
+    stories = islice(told, arguments.stories)
+    print(f"stories.parquet: {write_documents(folder / 'stories.parquet', stories):,} documents", flush=True)
+    answered = partial(to_examples, invented_names=arguments.invented_names)
+    examples = islice(spread(answered, EXAMPLES_FROM, arguments.processes), arguments.examples)
+    print(f"sft.parquet: {write_examples(folder / 'sft.parquet', examples):,} examples", flush=True)
     held_out = unseen(arguments.valid)
     print(f"sft_valid.parquet: {write_examples(folder / 'sft_valid.parquet', held_out):,} examples")
 
 
 if __name__ == "__main__":
     options = console.parser("data", __doc__)
-    options.add_argument("--stories", type=int, default=20_000, help="stories told whole")
-    options.add_argument("--examples", type=int, default=60_000, help="examples to answer")
+    options.add_argument("--stories", type=int, default=40_000, help="stories told whole")
+    options.add_argument("--examples", type=int, default=120_000, help="examples to answer")
     options.add_argument("--valid", type=int, default=1_000, help="unseen examples")
     options.add_argument("--invented-names", type=float, default=0.6, help="share with names of no list")
+    options.add_argument("--processes", type=int, default=2, help="same number or not, same files")
     raise SystemExit(console.run(main, options.parse_args()))

@@ -12,6 +12,7 @@ from transformers import JambaForCausalLM as TransformersJamba
 
 from spellbound.errors import ModelError
 from spellbound.jamba import JambaForCausalLM
+from spellbound.jamba.documents import Documents
 from tests.jamba.models import SHAPES, VOCABULARY, config, ours, relative_error, tokens, twins
 
 every_shape = pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
@@ -111,6 +112,12 @@ class TestPacking:
         with torch.no_grad():
             apart = torch.cat([model(document).logits for document in documents], 1)
             assert relative_error(model(row, document_ids=ids).logits, apart) < 1e-5
+
+    def test_ends_count_through_all_rows(self) -> None:
+        ids = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 2, 0]])
+        ends, longest = Documents.of(ids, ids).ends  # type: ignore[union-attr]
+        assert ends.tolist() == [0, 2, 5, 8, 9, 10]  # what begins a row is a new document
+        assert (ends.dtype, longest) == (torch.int32, 3)
 
     def test_loss_and_gradients(self) -> None:
         model = ours().double()

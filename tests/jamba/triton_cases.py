@@ -17,9 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spellbound.jamba.ops.reference import causal_conv_reference, selective_scan_reference
+from spellbound.jamba.ops import dispatch
+from spellbound.jamba.ops.reference import (
+    causal_conv_reference,
+    rms_norm_reference,
+    selective_scan_reference,
+    swiglu_reference,
+)
 from spellbound.jamba.ops.triton import available, explain
+from spellbound.jamba.ops.triton import rows as in_rows
 from spellbound.jamba.ops.triton.conv import CHANNELS, STEPS, causal_conv_triton
+from spellbound.jamba.ops.triton.rows import rms_norm_triton, swiglu_triton
 from spellbound.jamba.ops.triton.scan import CHUNK, choose_segments, selective_scan_triton
 from spellbound.jamba.ops.triton.step import conv_step, scan_step
 from tests.jamba.kernels import assert_close, run
@@ -77,6 +85,10 @@ def taken(
 
 scan = placed(selective_scan_triton, chunk=SMALL)
 conv = placed(causal_conv_triton)
+EPS = 1e-6
+norm = placed(rms_norm_triton, eps=EPS)
+exact_norm = partial(rms_norm_reference, eps=EPS)
+swiglu = placed(swiglu_triton)
 
 
 def draw(seed: int = 0) -> Callable[..., Tensor]:
@@ -395,3 +407,137 @@ def test_scan_step_in_bfloat16() -> None:
     assert (y.dtype, after.dtype) == (torch.bfloat16, torch.float32)
     assert relative_error(y.double(), exact[:, 0]) < 2**-7
     assert_close([after], [exact_h], TOLERANCE)
+
+
+# One number, one row; numbers and rows below and beyond a program's; the sizes of Jamba's norms.
+@pytest.mark.parametrize(
+    "shape",
+    [(1,), (5, 1), (1, 3), (2, 7, 16), (130, 16), (3, 33), (9, 256), (2, 300), (in_rows.NUMBERS + 3, 2)],
+)
+def test_norm_equals_the_reference(shape: tuple[int, ...]) -> None:
+    inputs = [draw()(*shape), draw(1)(shape[-1])]
+    exact = run(exact_norm, inputs, torch.float64)
+    assert_close(run(norm, inputs, torch.float32), exact, TOLERANCE)
+
+
+def test_norm_of_rows_wider_than_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_rows, "WIDEST", 16)
+    monkeypatch.setattr(in_rows, "NUMBERS", 32)
+    monkeypatch.setattr(in_rows, "COLUMNS", 8)
+    monkeypatch.setattr(in_rows, "PROGRAMS", 10)
+    inputs = [draw()(41, 37), draw(1)(37)]
+    assert_close(run(norm, inputs, torch.float32), run(exact_norm, inputs, torch.float64), TOLERANCE)
+
+
+def test_norm_of_very_small_and_very_large_rows() -> None:
+    x = draw()(5, 33) * torch.tensor([0, 1e-12, 1e-3, 1e6, 1e15])[:, None]
+    inputs = [x, draw(1)(33)]
+    y, dx, dweight = run(norm, inputs, torch.float32)
+    exact, exact_dx, exact_dweight = run(exact_norm, inputs, torch.float64)
+    assert_close([y, dweight], [exact, exact_dweight], TOLERANCE)
+    for mine, right in zip(dx, exact_dx, strict=True):
+        assert relative_error(mine.double(), right) < 1e-5
+
+
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16])
+def test_norm_takes_each_dtype_and_returns_the_wider(x_dtype: torch.dtype, weight_dtype: torch.dtype) -> None:
+    x, weight = draw()(70, 33).to(x_dtype), draw(1)(33).to(weight_dtype)
+    exact = run(exact_norm, [x, weight], torch.float64)
+    x, weight = x.to(DEVICE).requires_grad_(), weight.to(DEVICE).requires_grad_()
+    y, right = rms_norm_triton(x, weight, EPS), rms_norm_reference(x, weight, EPS)
+    assert y.dtype == right.dtype
+    dy = torch.ones_like(y).cumsum(0).cos()
+    mine = [y, *torch.autograd.grad(y, (x, weight), dy)]
+    theirs = [right, *torch.autograd.grad(right, (x, weight), dy)]
+    bound = 1e-5 if x_dtype == weight_dtype == torch.float32 else 2**-6
+    for found, wanted in zip(mine, theirs, strict=True):
+        assert found.dtype == wanted.dtype
+        assert relative_error(found.detach().double(), wanted.detach().double()) < bound
+    assert relative_error(y.detach().cpu().double(), exact[0]) < bound
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter cuts to bfloat16 where the GPU rounds")
+def test_norm_rounds_before_the_weight() -> None:
+    x, weight = (tensor.to(DEVICE, torch.bfloat16) for tensor in (draw()(400, 256), draw(1)(256)))
+    same = rms_norm_triton(x, weight, EPS) == rms_norm_reference(x, weight, EPS)
+    assert same.float().mean() > 0.99  # the sum's order may move one rounding
+
+
+def test_rows_are_read_where_they_lie() -> None:
+    wide, weight = draw()(2, 9, 40), draw(1)(20)
+    for x in (wide[..., 7:27], wide.transpose(0, 1)[..., :20], wide[..., ::2], wide[:1, :1, :20]):
+        inputs = [x, weight.repeat_interleave(2)[::2]]
+        exact = run(exact_norm, inputs, torch.float64)
+        assert_close(run(norm, inputs, torch.float32), exact, TOLERANCE)
+        if x.shape[:2] == wide.shape[:2]:
+            inputs = [x, wide[..., 20:]]
+            exact = run(swiglu_reference, inputs, torch.float64)
+            assert_close(run(swiglu, inputs, torch.float32), exact, TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(1,), (5, 1), (2, 7, 16), (33, 200), (3, in_rows.TILE + 5), (2100, 3)])
+def test_swiglu_of_two_tensors_and_of_two_halves(shape: tuple[int, ...]) -> None:
+    gate, up = draw()(*shape) * 5, draw(1)(*shape)
+    exact = run(swiglu_reference, [gate, up], torch.float64)
+    assert_close(run(swiglu, [gate, up], torch.float32), exact, TOLERANCE)
+    y, slope = run(swiglu, [torch.cat([gate, up], -1), None], torch.float32)
+    assert_close([y, *slope.chunk(2, -1)], exact, TOLERANCE)
+
+
+def test_swiglu_of_extreme_gates_and_half_precision() -> None:
+    inputs = taken([draw()(5, 21) * 100, draw(1)(5, 21)], torch.bfloat16)
+    exact = run(swiglu_reference, inputs, torch.float64)
+    for half, whole in zip(run(swiglu, inputs, torch.bfloat16), exact, strict=True):
+        assert half.dtype == torch.bfloat16
+        assert relative_error(half.double(), whole) < 2**-7
+
+
+def test_rows_take_the_gradients_that_sums_give_and_make_those_that_are_wanted() -> None:
+    x, weight = taken([draw()(9, 16), draw(1)(16)], torch.float32, device=DEVICE)
+    for place in (0, 1):
+        inputs = [x.detach().clone(), weight.detach().clone()]
+        wanted = inputs[place].requires_grad_()
+        (mine,) = torch.autograd.grad(rms_norm_triton(*inputs, EPS).sum(), wanted)
+        (right,) = torch.autograd.grad(rms_norm_reference(*inputs, EPS).sum(), wanted)
+        assert relative_error(mine, right) < 1e-5
+    x.requires_grad_()
+    for up in (None, x.detach() + 1):
+        (mine,) = torch.autograd.grad(swiglu_triton(x, up).sum(), x)
+        (right,) = torch.autograd.grad(swiglu_reference(x, up).sum(), x)
+        assert relative_error(mine, right) < 1e-5
+
+
+def test_rows_give_equal_bytes_and_keep_nothing_but_their_inputs() -> None:
+    x, weight = taken([draw()(300, 48), draw(1)(48)], torch.float32, device=DEVICE)
+    inputs = [x.requires_grad_(), weight.requires_grad_()]
+    kept: set[int] = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        results = [
+            (rms_norm_triton(x, weight, EPS), swiglu_triton(x, None), swiglu_triton(x, x)) for _ in range(2)
+        ]
+    assert kept <= {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    first, second = (
+        [*each, *torch.autograd.grad(sum(y.square().sum() for y in each), inputs)] for each in results
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_model_s_calls_come_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPELLBOUND_KERNELS", "triton")
+    x, weight = taken([draw()(3, 16), draw(1)(16)], torch.float32, device=DEVICE)
+    for y in (
+        dispatch.rms_norm(x.requires_grad_(), weight, EPS),
+        dispatch.rms_norm(x.bfloat16(), weight, EPS),
+        dispatch.swiglu(x, x),
+        dispatch.swiglu(x),
+    ):
+        assert type(y.grad_fn).__name__ in ("_RMSNormBackward", "_SwiGLUBackward")
+    assert dispatch.rms_norm(x[:0], weight, EPS).shape == (0, 16)
+    assert dispatch.rms_norm(x.double(), weight, EPS).dtype == torch.float64
+    assert dispatch.swiglu(x[:0]).shape == (0, 8)

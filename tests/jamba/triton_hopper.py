@@ -17,11 +17,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from spellbound.jamba.ops.triton import conv, scan, step
+from spellbound.jamba.ops.triton import conv, rows, scan, step
 
 HOPPER = GPUTarget("cuda", 90, 32)
-INTEGERS = {"T", "D", "steps", "size", "segments"}  # every other plain argument is a stride
-UNALIGNED = {"T", "steps", "segments"}
+INTEGERS = {"T", "D", "X", "steps", "size", "segments", "share"}  # every other plain argument is a stride
+UNALIGNED = {"T", "X", "steps", "segments"}
 Pointers = dict[str, str | None]
 BF16, FP32, BYTES = "*bf16", "*fp32", "*u8"
 
@@ -118,3 +118,26 @@ def test_scan_step() -> None:
     pointers = each("x dt B C gate y", BF16) | each("A skip h after", FP32)
     constants = {"N": 16, "STATES": 16, "CHANNELS": step.SCAN_CHANNELS}
     assert spilled(step._scan_step, step.WARPS, pointers, constants) == 0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(BF16, 4096), (FP32, 4096), (BF16, 16)])
+def test_rms_norm(dtype: str, size: int) -> None:
+    own, block = rows.norm_tile(size)
+    constants = {"H": size, "EPS": 1e-6, "ROWS": own, "BLOCK": block}
+    given = each("x weight y dy", dtype) | each("scales", FP32)
+    assert spilled(rows._norm_forward, rows.WARPS, given, constants) == 0
+    for optional in ("dx", "scales", ""):
+        pointers = given | {"dx": dtype} | ({optional: None} if optional else {})
+        assert spilled(rows._norm_backward, rows.WARPS, pointers, constants) == 0
+    columns, own = rows.weight_tile(size)
+    tile = {"H": size, "ROWS": own, "COLUMNS": columns}
+    assert spilled(rows._norm_weight, rows.WARPS, given | {"dweight": FP32}, tile) == 0
+
+
+@pytest.mark.parametrize("dtype", [BF16, FP32])
+def test_swiglu(dtype: str) -> None:
+    own, block = rows.swiglu_tile(14336)
+    constants = {"H": 14336, "ROWS": own, "BLOCK": block}
+    pointers = each("gate up y dy dgate dup", dtype)
+    for kernel in (rows._swiglu_forward, rows._swiglu_backward):
+        assert spilled(kernel, rows.WARPS, pointers, constants) == 0

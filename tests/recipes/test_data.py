@@ -103,8 +103,20 @@ def test_unseen_examples_are_held_out_openings_and_later_points_with_names_of_bo
 def test_counts_whose_seeds_are_of_another_use_are_refused(option: str, count: int, tmp_path: Path) -> None:
     counts = {"stories": 1, "examples": 1, option: count}
     with pytest.raises(InputError, match=f"--{option} {count}: give 1 to"):
-        data.main(Namespace(out=tmp_path, valid=1, invented_names=0.0, **counts))
+        data.main(Namespace(out=tmp_path, valid=1, invented_names=0.0, processes=1, **counts))
     assert not list(tmp_path.iterdir())
+
+
+def test_any_number_of_processes_writes_the_same_files(tmp_path: Path) -> None:
+    written = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        data.main(
+            Namespace(out=out, stories=3, examples=12, valid=1, invented_names=0.5, processes=processes)
+        )
+        written.append({path.name: path.read_bytes() for path in sorted((out / "data").iterdir())})
+    assert written[0] == written[1]
+    assert list(written[0]) == ["sft.parquet", "sft_valid.parquet", "stories.parquet"]
 
 
 def test_readers_are_milder_or_stricter_but_like_what_is_right() -> None:

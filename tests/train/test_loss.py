@@ -5,8 +5,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from spellbound.jamba import JambaForCausalLM
+from spellbound.jamba.linear import Linear
+from spellbound.train.adapters import attach
 from spellbound.train.batches import NO_TARGET, Batch, collate
-from spellbound.train.loss import Learner
+from spellbound.train.loss import Learner, weighted_nats
+from spellbound.train.recipe import AdapterSettings
 from tests.jamba.models import VOCABULARY, ours, tokens
 from tests.train.test_rows import order_of, tokens_of
 
@@ -79,11 +82,53 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_no_more_logits_exist_than_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_no_more_logits_exist_than_are_asked_for(adapted: bool) -> None:
     model, batch = ours(), batch_of(packed=True)
+    if adapted:
+        attach(model, AdapterSettings(targets=("lm_head",)), 0)
     most: list[int] = []
     model.lm_head.register_forward_hook(lambda module, given, made: most.append(len(made)))
     ask(Learner(model, head_tokens=5), batch).backward()
     wanted = int((batch.targets_BT >= 0).sum())
     assert max(most) == 5
-    assert sum(most) == 2 * wanted  # once for the loss, once for the gradient
+    assert sum(most) == (2 if adapted else 1) * wanted  # an adapter's gradient needs the logits anew
+
+
+@pytest.mark.parametrize("head_tokens", [0, 5])
+def test_an_adapter_on_the_head_learns_as_from_the_whole_matrix(head_tokens: int) -> None:
+    model, batch = ours(), batch_of(packed=True)
+    attach(model, AdapterSettings(targets=("lm_head",)), 0)
+    adapter = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in adapter:
+        torch.nn.init.normal_(weight, std=0.1)
+    found = torch.autograd.grad(ask(Learner(model, head_tokens=head_tokens), batch), adapter)
+    logits = model(batch.input_ids_BT, document_ids=batch.documents_BT).logits.flatten(0, 1)
+    nats = cross_entropy(logits, batch.targets_BT.flatten(), reduction="none")
+    wanted = torch.autograd.grad((nats * batch.weights_BT.flatten()).sum(), adapter)
+    assert all(torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in zip(found, wanted, strict=True))
+
+
+def test_halves_are_as_near_to_float32_as_through_torchs_own_loss() -> None:
+    hidden_XH = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    targets_X, weights_X = torch.arange(40) % 50, torch.linspace(0.1, 2, 40)
+    head = Linear(16, 50, bias=False)
+
+    def found(kind: torch.dtype) -> list[torch.Tensor]:
+        hidden = hidden_XH.to(kind).requires_grad_()
+        nats = weighted_nats(head.to(kind), hidden, targets_X, weights_X, 16) / 37  # a scale with many digits
+        assert nats.dtype == torch.float32
+        return [nats, *torch.autograd.grad(nats, [hidden, head.weight])]
+
+    whole, half = found(torch.float32), found(torch.bfloat16)
+    assert [each.dtype for each in half[1:]] == [torch.bfloat16] * 2
+    for near, exact in zip(half, whole, strict=True):
+        assert (near.float() - exact).norm() < 2**-7 * exact.norm()
+
+
+def test_a_measurement_makes_no_gradients() -> None:
+    model, batch = ours(), batch_of(packed=True)
+    with torch.no_grad():
+        loss = ask(Learner(model, head_tokens=5), batch)
+    assert not loss.requires_grad
+    assert loss.item() == pytest.approx(ask(Learner(model), batch).item(), rel=1e-6)

@@ -102,3 +102,9 @@ def test_the_rate_rises_then_falls_to_its_floor(shape: Any) -> None:
 def test_without_warmup_the_first_step_has_the_whole_rate() -> None:
     assert rate_at(ScheduleSettings(rate=0.1, warmup=0.0), 0, 10) == 0.1
     assert rate_at(ScheduleSettings(rate=0.1, warmup=0.03), 0, 3) == 0.1
+
+
+def test_on_another_device_weights_are_made_there_and_in_their_number_format() -> None:
+    drawn = start.fresh_model(config(), 7, torch.bfloat16, torch.device("meta"))
+    assert {(weight.device.type, weight.dtype) for weight in drawn.parameters()} == {("meta", torch.bfloat16)}
+    assert torch.get_default_dtype() == torch.float32

@@ -20,6 +20,9 @@ _MASK_ELEMENTS = 1 << 24  # largest mask that exists at once where nothing but a
 _HALVES = (torch.bfloat16, torch.float16)  # what flash attention on a GPU takes
 # A private operation of torch, and the only one on the CPU that also returns the log-sum-exp.
 _FLASH_CPU: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+# Private, too: torch's public one for documents in a row changed its arguments with every release, and has no
+# dropout.
+_FLASH_GPU: Any = getattr(torch.ops.aten, "_flash_attention_forward", None)
 
 
 class Attention(nn.Module):
@@ -154,7 +157,9 @@ def _masked(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, dropout: float) -> T
 def _attend_documents(
     q_BQTP: Tensor, k_BGTP: Tensor, v_BGTP: Tensor, documents: Documents, dropout: float
 ) -> Tensor:
-    # One product a document: no (T, T) mask, and the work falls to the sum of the squares of their lengths.
+    """Attend within each document: no (T, T) mask, and work of the sum of the squares of their lengths."""
+    if q_BQTP.device.type == "cuda" and q_BQTP.dtype in _HALVES and _FLASH_GPU is not None:
+        return _attend_packed(q_BQTP, k_BGTP, v_BGTP, documents, dropout)
     rows = []
     for row, lengths in enumerate(documents.lengths):
         pieces = zip(
@@ -162,3 +167,13 @@ def _attend_documents(
         )
         rows.append(torch.cat([attend(q, k, v, dropout) for q, k, v in pieces], 2))
     return torch.cat(rows, 0)
+
+
+def _attend_packed(
+    q_BQTP: Tensor, k_BGTP: Tensor, v_BGTP: Tensor, documents: Documents, dropout: float
+) -> Tensor:
+    """Attend in all documents of all rows by one launch of flash attention."""
+    ends, longest = documents.ends
+    rows_behind = (each.transpose(1, 2).flatten(0, 1) for each in (q_BQTP, k_BGTP, v_BGTP))
+    mixed_XQP = _FLASH_GPU(*rows_behind, ends, ends, longest, longest, dropout, True, False)[0]
+    return mixed_XQP.unflatten(0, (len(q_BQTP), -1)).transpose(1, 2)

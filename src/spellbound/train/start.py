@@ -18,6 +18,7 @@ from spellbound.errors import EnvironmentFault, ModelError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.train.recipe import ModelSettings, Recipe
 
+_CPU = torch.device("cpu")
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer*"]
 # What transformers and safetensors raise for files they cannot use: they have no error of their own.
 _UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -75,10 +76,10 @@ def start_model(
 
     Straight onto the device if it is to be there as a `whole`; else whoever spreads it takes it from the CPU.
     """
-    kind = number_format(recipe, device)
+    kind, place = number_format(recipe, device), device if whole else _CPU
     if base is None:
-        return fresh_model(read_config(recipe.model, base), recipe.model.seed, kind)
-    return load_weights(base, kind, device if whole else torch.device("cpu"))
+        return fresh_model(read_config(recipe.model, base), recipe.model.seed, kind, place)
+    return load_weights(base, kind, place)
 
 
 def load_weights(base: Path, kind: torch.dtype, device: torch.device) -> JambaForCausalLM:
@@ -107,12 +108,27 @@ def number_format(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if recipe.method == "lora" and device.type == "cuda" else torch.float32
 
 
-def fresh_model(config: JambaConfig, seed: int, kind: torch.dtype = torch.float32) -> JambaForCausalLM:
-    """Random weights, the same for the same seed, whatever was drawn before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model: JambaForCausalLM = JambaForCausalLM(config).to(kind)
-        return model
+def fresh_model(
+    config: JambaConfig, seed: int, kind: torch.dtype = torch.float32, device: torch.device = _CPU
+) -> JambaForCausalLM:
+    """Random weights, the same for the same seed on the same kind of device, whatever was drawn before.
+
+    On a GPU they are drawn there and in their number format: a large model would not fit beside it.
+    """
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: JambaForCausalLM = JambaForCausalLM(config).to(kind)
+            return model
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(kind)
+    try:
+        with torch.random.fork_rng(), device:
+            torch.manual_seed(seed)
+            drawn: JambaForCausalLM = JambaForCausalLM(config).to(kind)  # what asks for float32 outright, too
+            return drawn
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def base_of(model: JambaForCausalLM) -> str:

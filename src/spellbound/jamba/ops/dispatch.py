@@ -213,8 +213,12 @@ def rms_norm(x: Tensor, weight_H: Tensor, eps: float) -> Tensor:
             f"weight_H is {tuple(weight_H.shape)} on {weight_H.device}; "
             f"with this x it has to be {tuple(x.shape[-1:])} on {x.device}"
         )
-    if kind_for(x) == "cpp" and weight_H.dtype == x.dtype and x.numel():
+    kind = kind_for(x) if x.numel() else "torch"
+    if kind == "cpp" and weight_H.dtype == x.dtype:
         return rms_norm_cpp(x, weight_H, eps)
+    if kind == "triton" and weight_H.dtype in _HALF_OR_SINGLE:
+        normed: Tensor = _triton().rms_norm_triton(x, weight_H, eps)
+        return normed
     return rms_norm_reference(x, weight_H, eps)
 
 
@@ -232,8 +236,12 @@ def swiglu(gate: Tensor, up: Tensor | None = None) -> Tensor:
             f"up is {tuple(up.shape)} of {up.dtype} on {up.device}; "
             f"it has to be as gate is, {tuple(gate.shape)} of {gate.dtype} on {gate.device}"
         )
-    if kind_for(gate) == "cpp" and gate.numel():
+    kind = kind_for(gate) if gate.numel() else "torch"
+    if kind == "cpp":
         return swiglu_cpp(gate, up)
+    if kind == "triton":
+        product: Tensor = _triton().swiglu_triton(gate, up)
+        return product
     return swiglu_reference(gate, up)
 
 

@@ -22,8 +22,11 @@ def grouped_linear(x_XH: Tensor, weight_EFH: Tensor, counts_E: Tensor) -> Tensor
     """Multiply each row of x with its expert's weight: ``y = x W^T``, shape (X, F).
 
     The first ``counts_E[0]`` rows are expert 0's, and so on; the counts, of an integer dtype and on the
-    device of x, add up to X. Differentiable in x and weight.
+    device of x, add up to X. Differentiable in x and weight. Heeds autocast as ``linear`` does.
     """
+    if x_XH.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+        kind = torch.get_autocast_dtype("cuda")
+        x_XH, weight_EFH = x_XH.to(kind), weight_EFH.to(kind)
     if fast(x_XH, weight_EFH):
         ends_E = counts_E.cumsum(0, dtype=torch.int32)
         y_XF: Tensor = GroupedLinear.apply(x_XH, weight_EFH, ends_E)  # type: ignore[no-untyped-call]

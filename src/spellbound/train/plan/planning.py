@@ -11,7 +11,7 @@ import torch
 
 from spellbound.files import replacing
 from spellbound.train.devices import uses_bf16
-from spellbound.train.loss import LOGITS
+from spellbound.train.loss import positions_at_once
 from spellbound.train.plan.hardware import Device
 from spellbound.train.plan.memory import Memory, Spread, peak
 from spellbound.train.plan.saved import Formats, Step
@@ -69,7 +69,7 @@ def make_plan(
     step, load, turns = reading
     formats = formats_of(recipe, gpu=device.gpu)
     again = recipe.compute.gradient_checkpointing
-    at_once = recipe.compute.head_tokens or max(1, LOGITS // shape.vocabulary)
+    at_once = recipe.compute.head_tokens or positions_at_once(shape.vocabulary, gpu=device.gpu)
     memory = peak(
         shape,
         step,

@@ -87,11 +87,8 @@ class Ledger:
 
     def large_norm(self, kind: str, *, reached: bool = True) -> Operation:
         """The norm of all of the hidden state; keeps its input."""
-        saved = self.residual() * reached
-        if self.formats.gpu and reached:
-            saved = self._plain_norm(self.shape.hidden, self.formats.weights)
         # Gradients of output, input and the path beside.
-        return Operation(kind, saved, 3 * self.residual())
+        return Operation(kind, self.residual() * reached, 3 * self.residual())
 
     def _plain_norm(self, size: int, bytes_each: int) -> float:
         """Torch's own operations: input and scale in float32, and the result where the weight learns."""
@@ -153,7 +150,7 @@ class Ledger:
     def _small_norms(self) -> float:
         """The norms of step size, B and C, whose inputs lie in one tensor."""
         formats, sizes = self.formats, (self.shape.step_rank, self.shape.states, self.shape.states)
-        if not (formats.gpu or formats.mixed):
+        if formats.gpu or not formats.mixed:
             return self.step.tokens * sum(sizes) * formats.products
         return sum(self._plain_norm(size, formats.products) for size in sizes)
 
@@ -191,9 +188,7 @@ class Ledger:
         yield Operation("dense", gate, beside + tokens * (inner + 3 * hidden) * c)
         up = self.product("up_proj", hidden, inner, wide=True, shared=self.part.keeps("gate_proj"))
         yield Operation("dense", up, beside + tokens * (2 * inner + hidden) * c)
-        # Without a kernel of ours silu's output is kept too.
-        swiglu = tokens * inner * c * (3 if self.formats.gpu else 2)
-        yield Operation("dense", swiglu, beside + tokens * inner * c * (4 if self.formats.gpu else 3))
+        yield Operation("dense", 2 * tokens * inner * c, beside + 3 * tokens * inner * c)
         down = self.product("down_proj", inner, hidden, wide=False)
         yield Operation("dense", down, beside + tokens * (inner + hidden) * c)
 
@@ -212,11 +207,7 @@ class Ledger:
         flowing = beside + gradients + tokens * K * c * (2 * hidden)
         yield Operation("experts", first, flowing + gradients)
         one = tokens * K * inner * c / (experts if not self.formats.gpu else 1)
-        yield Operation(
-            "experts",
-            tokens * K * inner * c * (4 if self.formats.gpu else 2),
-            flowing + gradients + one * (6 if self.formats.gpu else 3),
-        )
+        yield Operation("experts", 2 * tokens * K * inner * c, flowing + gradients + 3 * one)
         second = self.product("down_proj", inner, hidden, wide=False, copies=K, experts=experts)
         yield Operation("experts", second, flowing + gradients / 3 + 2 * one)
         yield Operation("experts", tokens * K * _INDEX, beside + 2 * tokens * K * hidden * c)
@@ -231,22 +222,25 @@ def outside(shape: Shape, step: Step, formats: Formats, at_once: int) -> list[Op
     rank = part.ranks.get("embed_tokens", 0)
     embedding = step.tokens * (_INDEX * (part.trained or rank > 0) + rank * c)
     at_once = min(at_once, X)
+    weight = shape.hidden * shape.vocabulary
     logits = at_once * shape.vocabulary * _WIDE
     flowing = 2 * ledger.residual() + X * shape.hidden * formats.weights
     chosen = X * (shape.hidden * formats.weights + 2 * _INDEX)
-    head = 0.0
-    if at_once == X:
+    head, working = 0.0, formats.mixed * weight * _HALF
+    if "lm_head" not in part.ranks:
+        # Gradients are made beside the loss: logits, what they were before, and their slopes.
+        head = part.trained * weight * _WIDE
+        working += logits + at_once * shape.vocabulary * c + part.trained * weight * max(c, formats.weights)
+    elif at_once == X:
         share = X / max(1, step.tokens)
         head = share * ledger.product("lm_head", shape.hidden, 0, wide=True, shared=True)
-        head += logits + X * _INDEX + formats.mixed * shape.hidden * shape.vocabulary * _HALF
+        head += logits + X * _INDEX + formats.mixed * weight * _HALF
         if formats.mixed or not part.keeps("lm_head"):
             chosen -= X * shape.hidden * formats.weights
         # log-softmax is kept; its gradient, and that of the loss by it, are as large.
         working = 2 * logits
     else:
-        working = 3 * logits + formats.mixed * shape.hidden * shape.vocabulary * _HALF
-    if part.trained:
-        working += shape.hidden * shape.vocabulary * (formats.weights + formats.mixed * _HALF)
+        working += 3 * logits
     return [
         Operation("embedding", embedding, 0.0),
         ledger.large_norm("head"),

@@ -86,7 +86,8 @@ def seconds_of(
     """Seconds of an epoch by kind, if the devices share it evenly and exchange at no cost."""
     if not device.products:
         return {}
-    counted = operations_of(shape, load, checkpointing=checkpointing, head_twice=step.targets > at_once)
+    twice = "lm_head" in shape.outside.ranks and step.targets > at_once
+    counted = operations_of(shape, load, checkpointing=checkpointing, head_twice=twice)
     told = {kind: number / device.products for kind, number in counted.items()}
     mixers = sum(not part.attention for part in shape.layers)
     told["scan"] = mixers * load.padded * shape.channels * shape.states * device.scan

@@ -1,8 +1,9 @@
 """The kernels on a GPU, in Triton: nothing to build, one file a kernel. Importing this imports no Triton.
 
-``scan.py`` selective scan, ``conv.py`` causal convolution, ``step.py`` both for one token; they share
-``numerics.py``. Their plain twins are in :mod:`spellbound.jamba.ops.reference`; Triton's interpreter runs
-them where no GPU is (``TRITON_INTERPRET=1``, set before the first import of triton).
+``scan.py`` selective scan, ``conv.py`` causal convolution, ``step.py`` both for one token, ``rows.py``
+RMSNorm and SwiGLU; they share ``numerics.py``. Their plain twins are in
+:mod:`spellbound.jamba.ops.reference`; Triton's interpreter runs them where no GPU is
+(``TRITON_INTERPRET=1``, set before the first import of triton).
 """
 
 import functools
@@ -20,6 +21,8 @@ _HOMES = {
     "causal_conv_triton": "conv",
     "conv_step": "step",
     "scan_step": "step",
+    "rms_norm_triton": "rows",
+    "swiglu_triton": "rows",
 }
 _OLDEST = (8, 0)  # compute capability: older cards have no bfloat16
 
