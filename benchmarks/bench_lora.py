@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def timed(work: Any) -> float:
     work()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    return float(begin.elapsed_time(end)) / 1e3
 
 
 def products(config: JambaConfig) -> tuple[float, float]:
@@ -200,4 +199,4 @@ if __name__ == "__main__":
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--seconds", type=float, default=1e9, help="no case begins later")
     options.add_argument("--profile", default="", help="file for the first case's kernels by time")
-    sys.exit(main(options.parse_args()))
+    main(options.parse_args())

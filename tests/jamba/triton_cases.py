@@ -498,8 +498,8 @@ def test_rows_take_the_gradients_that_sums_give_and_make_those_that_are_wanted()
     for place in (0, 1):
         inputs = [x.detach().clone(), weight.detach().clone()]
         wanted = inputs[place].requires_grad_()
-        (mine,) = torch.autograd.grad(rms_norm_triton(*inputs, EPS).sum(), wanted)
-        (right,) = torch.autograd.grad(rms_norm_reference(*inputs, EPS).sum(), wanted)
+        (mine,) = torch.autograd.grad(rms_norm_triton(inputs[0], inputs[1], EPS).sum(), wanted)
+        (right,) = torch.autograd.grad(rms_norm_reference(inputs[0], inputs[1], EPS).sum(), wanted)
         assert relative_error(mine, right) < 1e-5
     x.requires_grad_()
     for up in (None, x.detach() + 1):
@@ -523,7 +523,8 @@ def test_rows_give_equal_bytes_and_keep_nothing_but_their_inputs() -> None:
         ]
     assert kept <= {tensor.untyped_storage().data_ptr() for tensor in inputs}
     first, second = (
-        [*each, *torch.autograd.grad(sum(y.square().sum() for y in each), inputs)] for each in results
+        [*each, *torch.autograd.grad(torch.stack([y.square().sum() for y in each]).sum(), inputs)]
+        for each in results
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
