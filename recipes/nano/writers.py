@@ -12,7 +12,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from spellbound.directives import StoryPrompt
-from spellbound.engine.cache import PrefixCache
+from spellbound.engine import StoryCache
 from spellbound.errors import EnvironmentFault
 from spellbound.story import WriteOptions, collect
 from spellbound.story.local import LocalGenerator
@@ -81,7 +81,7 @@ def _write(tasks: Sequence[Task]) -> list[Written]:
     a state that was gone on from may differ in its last digits.
     """
     generator = _Worker.generator
-    generator.engine.cache = PrefixCache()
+    generator.engine.cache = StoryCache()
     return [_written(generator, task) for task in tasks]
 
 

@@ -5,6 +5,7 @@
     │   ├── DirectiveError      a prompt or a sheet that cannot be written or read
     │   ├── ModelError          a model folder, device, dtype or token that cannot be used
     │   └── StateError          a saved state that belongs to another model, batch or format
+    ├── EngineBusy              too many requests wait already: 503 in HTTP, with Retry-After
     └── EnvironmentFault        this machine lacks something: exit status 1, with the command that mends it
 
 A message is one line that names the value, the place and the remedy.
@@ -29,6 +30,10 @@ class ModelError(InputError):
 
 class StateError(InputError):
     """A generation state that belongs to another model, another batch size or another format."""
+
+
+class EngineBusy(SpellboundError):
+    """More requests wait than the engine takes; the same one may be taken later."""
 
 
 class EnvironmentFault(SpellboundError):

@@ -1,13 +1,14 @@
-"""The decode loop on a tiny random model: limits, stops, cancellation, and states used again."""
+"""One request at a time on a tiny random model: limits, stops, cancellation, and states used again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from spellbound.engine import Engine, PrefixCache, Request, SamplingParams
+from spellbound.engine import Engine, Request, SamplingParams
 from spellbound.errors import InputError, ModelError
-from spellbound.jamba import JambaForCausalLM, JambaState
+from spellbound.jamba import JambaForCausalLM, Piece, new_sequence, read_together
+from tests.jamba.models import relative_error
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 PROMPT = [1, *range(40, 140)]
@@ -61,26 +62,39 @@ def test_resumed_equals_cold_at_every_boundary(tiny_model: JambaForCausalLM, sha
 @pytest.mark.parametrize("taken", [1, 5, 24])
 def test_going_on_from_a_reply_runs_what_was_added(tiny_model: JambaForCausalLM, taken: int) -> None:
     engine = fresh(tiny_model)
+    params = SamplingParams(temperature=0.0, max_tokens=taken)
+    written = list(engine.generate(Request(prompt_ids=PROMPT, params=params)))
+    turn = [*PROMPT, *written, 7, 8, 9]
+    tokens, reused, ran = run(engine, turn)
+    # The last written token was not yet fed to the model when the reply ended.
+    assert (reused, ran) == (len(PROMPT) + taken - 1, 4)
+    assert tokens == run(fresh(tiny_model), turn)[0]
+
+
+@pytest.mark.parametrize("taken", [1, 5])
+def test_going_on_from_where_the_reader_left(tiny_model: JambaForCausalLM, taken: int) -> None:
+    engine = fresh(tiny_model)
     generation = engine.generate(Request(prompt_ids=PROMPT, params=GREEDY))
     written = [token for _, token in zip(range(taken), generation, strict=False)]
     generation.close()
     turn = [*PROMPT, *written, 7, 8, 9]
-    tokens, reused, ran = run(engine, turn)
-    # The last written token was not yet fed to the model when the reply ended.
-    assert (reused, ran) == (len(PROMPT) + max(0, taken - 1), 3 + min(1, taken))
+    tokens, reused, _ = run(engine, turn)
+    assert reused >= len(PROMPT)
     assert tokens == run(fresh(tiny_model), turn)[0]
 
 
 def test_resumed_logits_equal_cold_ones(tiny_model: JambaForCausalLM) -> None:
     engine = fresh(tiny_model)
     run(engine, PROMPT, boundaries=(50,))
-    known = engine.cache.longest(PROMPT[:70])
-    assert known is not None
-    assert len(known.ids) == 50
-    resumed = engine.forward(PROMPT[50:70], known.state.clone())
-    torch.testing.assert_close(
-        resumed, engine.forward(PROMPT[:70], tiny_model.new_state(1)), rtol=1e-5, atol=1e-5
-    )
+    known = engine.cache.find([*PROMPT[:70], 9])
+    assert known.length == 50
+    assert known.shared == 70
+    assert known.snapshot is not None
+    pieces = [Piece(PROMPT[50:70], known.snapshot.state.fork()), Piece(PROMPT[:70], new_sequence(tiny_model))]
+    resumed, cold = (read_together(tiny_model, [piece])[0] for piece in pieces)
+    assert resumed is not None
+    assert cold is not None
+    assert relative_error(resumed, cold) < 1e-5
 
 
 def test_a_snapshot_is_not_spoilt_by_its_use(tiny_model: JambaForCausalLM) -> None:
@@ -88,31 +102,6 @@ def test_a_snapshot_is_not_spoilt_by_its_use(tiny_model: JambaForCausalLM) -> No
     results = {tuple(run(engine, PROMPT, boundaries=(9,))[0]) for _ in range(3)}
     results |= {tuple(run(engine, [*PROMPT[:9], *PROMPT[9:]])[0])}
     assert len(results) == 1
-
-
-def test_cache_keeps_the_most_recent(tiny_model: JambaForCausalLM) -> None:
-    cache = PrefixCache(max_snapshots=2)
-    row = torch.zeros(1)
-    for prompt in ([1], [2], [3]):
-        cache.put(prompt, tiny_model.new_state(1), row)
-    assert cache.longest([1, 9]) is None
-    assert cache.longest([2, 9]) is not None
-    cache.put([4], tiny_model.new_state(1), row)
-    assert cache.longest([3]) is None
-    assert cache.longest([2]) is not None
-    assert len(cache) == 2
-
-
-def test_cache_keeps_to_its_bytes(tiny_model: JambaForCausalLM) -> None:
-    size = tiny_model.new_state(1).nbytes()
-    cache = PrefixCache(max_bytes=2 * size)
-    for prompt in ([1], [2], [3]):
-        cache.put(prompt, tiny_model.new_state(1), torch.zeros(1))
-    assert len(cache) == 2
-    assert cache.nbytes <= 2 * size
-    none = PrefixCache(max_bytes=size - 1)
-    none.put([1], tiny_model.new_state(1), torch.zeros(1))
-    assert len(none) == 0
 
 
 def test_stops_and_does_not_yield_the_stop(tiny_model: JambaForCausalLM) -> None:
@@ -125,14 +114,53 @@ def test_stops_and_does_not_yield_the_stop(tiny_model: JambaForCausalLM) -> None
     assert generation.finish_reason == "stop"
 
 
-def test_held_stop_is_not_chosen(tiny_model: JambaForCausalLM) -> None:
+class Counting:
+    """A writer that wants so many tokens before it lets a text end, and no more than so many."""
+
+    def __init__(self, least: int, most: int = 1000) -> None:
+        self.tokens: list[int] = []
+        self._least, self._most = least, most
+
+    def write(self, token: int) -> None:
+        self.tokens.append(token)
+
+    @property
+    def done(self) -> bool:
+        return len(self.tokens) >= self._most
+
+    @property
+    def wants_more(self) -> bool:
+        return len(self.tokens) < self._least
+
+
+def test_a_stop_is_not_chosen_while_the_writer_wants_more(tiny_model: JambaForCausalLM) -> None:
     stop = run(fresh(tiny_model), PROMPT)[0][0]
+    writer = Counting(least=1000)
     generation = fresh(tiny_model).generate(
-        Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({stop}))
+        Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({stop}), writer=writer)
     )
-    generation.hold_stop = True
-    assert stop not in list(generation)
+    tokens = list(generation)
+    assert stop not in tokens
+    assert tokens == writer.tokens
     assert generation.finish_reason == "length"
+
+
+def test_the_writer_says_when_it_is_done_and_no_token_is_chosen_after(tiny_model: JambaForCausalLM) -> None:
+    writer = Counting(least=0, most=5)
+    generation = fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=GREEDY, writer=writer))
+    assert list(generation) == writer.tokens == run(fresh(tiny_model), PROMPT)[0][:5]
+    assert generation.finish_reason == "writer"
+
+
+def test_an_error_of_the_writer_reaches_its_reader(tiny_model: JambaForCausalLM) -> None:
+    class Failing(Counting):
+        def write(self, token: int) -> None:
+            raise InputError("no more ink")
+
+    engine = fresh(tiny_model)
+    with pytest.raises(InputError, match="no more ink"):
+        list(engine.generate(Request(prompt_ids=PROMPT, params=GREEDY, writer=Failing(0))))
+    assert run(engine, PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]
 
 
 def test_budget(tiny_model: JambaForCausalLM) -> None:
@@ -153,14 +181,32 @@ def test_context_length_is_the_last_budget(tiny_model: JambaForCausalLM) -> None
 
 
 @pytest.mark.parametrize("asked", [0, 1, 3, 6])
-def test_cancelled_between_chunks_and_tokens(tiny_model: JambaForCausalLM, asked: int) -> None:
-    answers: Iterator[bool] = iter([False] * asked + [True] * 2)
+def test_cancelled_by_its_reader(tiny_model: JambaForCausalLM, asked: int) -> None:
+    answers: Iterator[bool] = iter([False] * asked + [True] * 1000)
     engine = fresh(tiny_model)
-    generation = engine.generate(Request(prompt_ids=PROMPT, params=GREEDY), lambda: next(answers))
+    params = SamplingParams(temperature=0.0, max_tokens=500)
+    generation = engine.generate(Request(prompt_ids=PROMPT, params=params), lambda: next(answers))
     tokens = list(generation)
     assert generation.finish_reason == "cancelled"
-    assert len(tokens) == max(0, asked - 4)  # the prompt is read in four chunks
+    assert len(tokens) < 500
     assert run(engine, PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]
+
+
+def test_closed_before_it_began_it_costs_nothing(tiny_model: JambaForCausalLM) -> None:
+    engine = fresh(tiny_model)
+    generation = engine.generate(Request(prompt_ids=PROMPT, params=GREEDY))
+    generation.close()
+    assert list(generation) == []
+    assert engine.steps == 0
+
+
+def test_a_deadline_ends_the_text_where_it_is(tiny_model: JambaForCausalLM) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=100_000)
+    generation = fresh(tiny_model).generate(Request(prompt_ids=[5], params=params, seconds=0.2))
+    assert 0 < len(list(generation)) < 100_000
+    assert generation.finish_reason in ("deadline", "length")  # the context may be full before
+    with pytest.raises(InputError, match="seconds is 0"):
+        Request(prompt_ids=[5], params=params, seconds=0)
 
 
 def test_seeds(tiny_model: JambaForCausalLM) -> None:
@@ -228,22 +274,3 @@ def test_a_seed_gives_the_same_tokens_cold_and_from_kept_states(tiny_model: Jamb
     assert list(engine.generate(request)) == cold
     turn = Request(prompt_ids=[*PROMPT, *cold, 7, 8], params=params)
     assert list(engine.generate(turn)) == list(fresh(tiny_model).generate(turn))
-
-
-@pytest.mark.parametrize("at", range(1, 8))
-def test_interrupted_anywhere_the_next_run_is_as_if_nothing_had_been(
-    tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    engine = fresh(tiny_model)
-    forward, calls = engine.forward, iter(range(1, 1000))
-
-    def interrupted(ids: Sequence[int], state: JambaState) -> torch.Tensor:
-        if next(calls) == at:
-            raise KeyboardInterrupt
-        return forward(ids, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "forward", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(engine, PROMPT, boundaries=(9,))
-    assert run(engine, PROMPT)[0] == run(fresh(tiny_model), PROMPT)[0]

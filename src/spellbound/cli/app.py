@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from spellbound.cli import files
 from spellbound.cli.adapter import app as adapter
+from spellbound.cli.capacity import capacity
 from spellbound.cli.check import check
 from spellbound.cli.controls import one_line
 from spellbound.cli.data import app as data
@@ -119,6 +120,7 @@ app.command()(check)
 app.command()(train)
 app.command()(plan)
 app.command()(prefer)
+app.command()(capacity)
 app.add_typer(data, name="data")
 app.add_typer(adapter, name="adapter")
 

@@ -8,6 +8,25 @@ import typer
 Story = Annotated[str, typer.Argument(metavar="STORY.md", help="Story file, or - for the standard input.")]
 Model = Annotated[str, typer.Option(help="nano, or the folder of a Jamba checkpoint.")]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter for the model.")]
+Server = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="OpenAI-compatible server that writes, as http://127.0.0.1:8000/v1."),
+]
+ServerModel = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Model or adapter, as the server calls it. [default: its only one]"),
+]
+ServerApi = Annotated[str, typer.Option(metavar="API", help="chat or completions.")]
+ServerDialect = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="How it can be told the constraint: vllm, vllm-xgrammar or llama.cpp; openai: not at all.",
+    ),
+]
+ServerKey = Annotated[
+    str, typer.Option(metavar="VARIABLE", help="Environment variable with its key, if it needs one.")
+]
 Words = Annotated[
     int | None,
     typer.Option(help="At least so many words, then the paragraph's end. [default: the model decides]"),
@@ -31,10 +50,21 @@ Append = Annotated[bool, typer.Option("--continue", help="Add the passage to the
 Language = Annotated[str, typer.Option("--lang", help="Language of the quotation marks: en, fr, de, …")]
 
 
+_OF_A_MODEL_HERE = ("model", "adapter", "device", "dtype")
+_OF_A_SERVER = ("server_model", "server_api", "server_dialect", "server_key")
+_NOT_OPENAIS = ("min_p", "repetition_penalty", "constrain")
+
+
 def write(
+    context: typer.Context,
     story: Story,
     model: Model = "nano",
     adapter: Adapter = None,
+    server: Server = None,
+    server_model: ServerModel = None,
+    server_api: ServerApi = "chat",
+    server_dialect: ServerDialect = "vllm",
+    server_key: ServerKey = "SPELLBOUND_API_KEY",
     words: Words = None,
     seed: Seed = None,
     temperature: Temperature = 0.8,
@@ -56,8 +86,19 @@ def write(
     Ctrl-C ends the passage and keeps what was written.
     """
     from spellbound.cli.writing import Order, carry_out
-    from spellbound.story import WriteOptions
+    from spellbound.story import ServerSettings, WriteOptions
+    from spellbound.story.server import api_named, dialect_named
 
+    _require_one_place(context, server, server_dialect)
+    settings = None
+    if server is not None:
+        settings = ServerSettings(
+            url=server,
+            model=server_model or "",
+            api=api_named(server_api),
+            dialect=dialect_named(server_dialect),
+            key_variable=server_key,
+        )
     options = WriteOptions(
         words=words,
         max_tokens=max_tokens,
@@ -75,6 +116,7 @@ def write(
         adapter=adapter,
         device=device,
         dtype=dtype,
+        server=settings,
         to=to,
         output=output,
         append=append,
@@ -82,6 +124,31 @@ def write(
         language=language,
     )
     raise typer.Exit(carry_out(order))
+
+
+def _require_one_place(context: typer.Context, server: str | None, dialect: str) -> None:
+    """Refuse options that mean nothing where the passage is written."""
+    from spellbound.errors import InputError
+
+    where = f"with --server {server}" if server is not None else "without --server URL"
+    meaningless = _OF_A_MODEL_HERE if server is not None else _OF_A_SERVER
+    if given := _given(context, meaningless):
+        raise InputError(f"{given} means nothing {where}; leave one of them out")
+    if (
+        server is not None
+        and dialect == "openai"
+        and (given := _given(context, (*_NOT_OPENAIS, "constrain")))
+    ):
+        raise InputError(f"{given}: OpenAI's API knows no such thing; leave it out, or give --server-dialect")
+
+
+def _given(context: typer.Context, names: tuple[str, ...]) -> str:
+    """Return the first of these options that stands on the command line, as it is spelled there."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and context.params[name] is not False:
+            return f"--{name.replace('_', '-')}"
+    return ""
 
 
 def _any_seed() -> int:

@@ -28,7 +28,7 @@ from spellbound.cli.story_file import append_passage, read_story
 from spellbound.cli.terminal import TerminalPage
 from spellbound.directives import Character, parse, quotation_marks, render
 from spellbound.errors import InputError
-from spellbound.story import Ending, Generator, WriteOptions, find_model
+from spellbound.story import Ending, Generator, OpenAIGenerator, ServerSettings, WriteOptions, find_model
 
 _REASONS = {
     "stop": "ended by the model",
@@ -48,6 +48,7 @@ class Order:
     adapter: Path | None
     device: str
     dtype: str
+    server: ServerSettings | None
     to: str | None
     output: Path | None
     append: bool
@@ -110,7 +111,9 @@ def _check(order: Order) -> None:
 
 
 def _load(order: Order) -> Generator:
-    """Load the model; the long silence of the imports is in here."""
+    """Load the model, or make ready to ask a server; the long silence of the imports is in here."""
+    if order.server is not None:
+        return OpenAIGenerator(order.server)
     from transformers.utils import logging
 
     from spellbound.story.local import LocalGenerator
@@ -189,7 +192,11 @@ def _report(order: Order, ending: Ending, kept: str) -> None:
     facts = [
         f"{ending.words} words, {_REASONS[ending.reason]}",
         f"{usage.tokens_per_second:.0f} tokens/s",
-        f"{usage.reused_tokens} of {usage.prompt_tokens} prompt tokens reused",
+        # Not every server says.
+        *(
+            [f"{usage.reused_tokens} of {usage.prompt_tokens} prompt tokens reused"]
+            * bool(usage.prompt_tokens)
+        ),
         f"seed {order.options.seed}",
         f"{len(ending.repairs) or 'no'} repair{'' if len(ending.repairs) == 1 else 's'}",
     ]

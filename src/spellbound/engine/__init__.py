@@ -1,26 +1,31 @@
-"""Tokens in, tokens out: the decode loop, its sampler, its constraint and the states worth keeping.
+"""Tokens in, tokens out: many requests on one model, sampler, constraint, and the tree of what was read.
 
 Knows no text and no story; the only other room it enters is `spellbound.jamba`.
 """
 
-from spellbound.engine.cache import PrefixCache
+from spellbound.engine.cache import Snapshot, StoryCache
 from spellbound.engine.constraint import Constraint, GrammarConstraint, Vocabulary
-from spellbound.engine.generate import Engine, FinishReason, Generation, Request, Stats
+from spellbound.engine.disk import Disk
+from spellbound.engine.generate import Engine
 from spellbound.engine.loading import load_model
 from spellbound.engine.params import SamplingParams
+from spellbound.engine.requests import FinishReason, Generation, Request, Stats, Writer
 from spellbound.engine.sampling import sample
 
 __all__ = [
     "Constraint",
+    "Disk",
     "Engine",
     "FinishReason",
     "Generation",
     "GrammarConstraint",
-    "PrefixCache",
     "Request",
     "SamplingParams",
+    "Snapshot",
     "Stats",
+    "StoryCache",
     "Vocabulary",
+    "Writer",
     "load_model",
     "sample",
 ]

@@ -1,66 +1,314 @@
-"""States of prompts already read, so that a prompt which begins like an earlier one is not read again."""
+"""What was read before: a tree of tokens whose nodes hold states, so that a turn costs what it adds.
+
+A story is a tree: every turn adds a little at an end, and people write again, undo and fork. Edges are
+tokens; a node may hold a snapshot, from which reading goes on. Keys and values lie in pages that all
+snapshots of a branch share, so a snapshot costs no more than its Mamba state (arXiv:2411.19379 admits and
+evicts alike).
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from spellbound.errors import ModelError
 
 if TYPE_CHECKING:
-    from spellbound.jamba import JambaState
+    from torch import Tensor
+
+    from spellbound.engine.disk import Disk
+    from spellbound.jamba import SequenceState
+    from spellbound.jamba.sequence import Page
+
+Ids = NDArray[np.int32]
+HALF_LIFE = 256
+"""Uses of the cache after which an unused snapshot is worth half."""
+
+
+@dataclass(eq=False)
+class Snapshot:
+    """A state that nobody advances any more, and the logits (V) behind its last token if they were made."""
+
+    state: SequenceState
+    logits_V: Tensor | None
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes that no other snapshot shares: all but the pages."""
+        return self.state.own_bytes + (0 if self.logits_V is None else self.logits_V.nbytes)
+
+
+@dataclass(eq=False)
+class Node:
+    """A place in the tree: the tokens that lead here from the parent, and what is known of it."""
+
+    ids: Ids
+    parent: Node | None
+    end: int
+    """Tokens from the root."""
+    children: dict[int, Node] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
+    """In memory."""
+    key: str = ""
+    """Of its file, if it is on disk."""
+    used: int = 0
+    """When it was last made or met, by the cache's own clock."""
+
+    @property
+    def held(self) -> bool:
+        """Whether reading can go on from here."""
+        return self.snapshot is not None or bool(self.key)
+
+    def path(self) -> Ids:
+        """Return all tokens from the root to here."""
+        parts, node = [], self
+        while node.parent is not None:
+            parts.append(node.ids)
+            node = node.parent
+        return np.concatenate([np.empty(0, np.int32), *reversed(parts)])
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The state after `ids`, and the logits of the token that follows them."""
+class Found:
+    """What the tree knows of a prompt."""
 
-    ids: array[int]
-    state: JambaState
-    logits_V: Tensor
+    snapshot: Snapshot | None
+    length: int
+    """Tokens of the prompt that the snapshot has read; 0 without one."""
+    shared: int
+    """Tokens of the prompt that some earlier one had, too: where they part is worth a snapshot."""
 
 
-class PrefixCache:
-    """A few snapshots of one model; the least recently used one leaves first.
+class StoryCache:
+    """Snapshots of one model by the tokens they have read, within budgets of memory and, with one, of disk.
 
-    A recurrent state cannot be cut back, so only a snapshot whose tokens all begin the prompt is of use.
+    Kept apart by `space` (adapter, user, …): nobody meets what another has read. Not for two threads at once.
     """
 
-    def __init__(self, *, max_bytes: int = 2 * 2**30, max_snapshots: int = 32) -> None:
-        """Keep at most so many bytes and snapshots; 0 of either keeps none."""
-        self._max_bytes = max_bytes
-        self._max_snapshots = max_snapshots
-        self._snapshots: OrderedDict[bytes, Snapshot] = OrderedDict()
+    def __init__(self, *, max_bytes: int = 2 * 2**30, disk: Disk | None = None) -> None:
+        """Hold at most so many bytes in memory (0 holds nothing); with `disk`, keep snapshots there, too."""
+        if max_bytes < 0:
+            raise ModelError(f"the story cache was given {max_bytes} bytes; give 0 or more")
+        self.max_bytes = max_bytes
+        self.disk = disk
+        self.nbytes = 0
+        """Of all snapshots in memory, shared pages counted once."""
+        self.evicted = 0
+        """Snapshots that had to leave memory so far."""
+        self._roots: dict[str, Node] = {}
+        self._pages: Counter[Page] = Counter()
+        self._clock = 0
+        if disk is not None:
+            for name, ids, key in disk.index():
+                self._place(name, ids).key = key
 
     def __len__(self) -> int:
-        """Return the number of snapshots held."""
-        return len(self._snapshots)
+        """Return the number of snapshots in memory."""
+        return sum(node.snapshot is not None for node in self.nodes())
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the states held."""
-        return sum(held.state.nbytes() for held in self._snapshots.values())
+    def nodes(self) -> Iterator[Node]:
+        """Walk over all nodes but the roots, parents first."""
+        waiting = [child for root in self._roots.values() for child in root.children.values()]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(node.children.values())
 
-    def longest(self, prompt_ids: Sequence[int]) -> Snapshot | None:
-        """Return the longest snapshot that begins `prompt_ids`; clone its state before advancing it."""
-        ids = array("q", prompt_ids)
-        fitting = [key for key, held in self._snapshots.items() if ids[: len(held.ids)] == held.ids]
-        if not fitting:
-            return None
-        key = max(fitting, key=len)
-        self._snapshots.move_to_end(key)
-        return self._snapshots[key]
+    def find(self, ids: Sequence[int], space: str = "") -> Found:
+        """Return the longest snapshot that begins `ids`; one that ends with them needs to have its logits."""
+        prompt = np.asarray(ids, np.int32)
+        node, matched, path = self._root(_name(space)), 0, []
+        while matched < len(prompt):
+            child = node.children.get(int(prompt[matched]))
+            if child is None:
+                break
+            matched += _common(child.ids, prompt[matched:])
+            if matched < child.end:
+                break
+            node = child
+            path.append(node)
+        self._clock += 1
+        for node in reversed(path):
+            if not node.held or (node.end == len(prompt) and not self._ends(node)):
+                continue
+            snapshot = self._load(node)
+            if snapshot is not None:
+                node.used = self._clock
+                return Found(snapshot, node.end, matched)
+        return Found(None, 0, matched)
 
-    def put(self, ids: Sequence[int], state: JambaState, logits_V: Tensor, *, copy: bool = False) -> None:
-        """Hold a state, which nobody may advance any more, or a copy of it. One too large is not held."""
-        if state.nbytes() > self._max_bytes:
+    def put(self, ids: Sequence[int], snapshot: Snapshot, space: str = "") -> None:
+        """Hold a snapshot of these tokens; the least valuable ones leave if there is no room."""
+        self._clock += 1
+        name = _name(space)
+        node = self._place(name, np.asarray(ids, np.int32))
+        node.used = self._clock
+        if node.snapshot is not None and (node.snapshot.logits_V is not None or snapshot.logits_V is None):
             return
-        snapshot = Snapshot(array("q", ids), state.clone() if copy else state, logits_V)
-        key = snapshot.ids.tobytes()
-        self._snapshots[key] = snapshot
-        self._snapshots.move_to_end(key)
-        while len(self._snapshots) > self._max_snapshots or self.nbytes > self._max_bytes:
-            self._snapshots.popitem(last=False)
+        self._hold(node, snapshot)
+        if self.disk is not None:
+            node.key = self.disk.save(name, node.path(), snapshot)
+            self._trim_disk(self.disk)
+        self._trim()
+
+    def forget(self, space: str | None = None) -> None:
+        """Drop everything of a space, or of all, from memory and disk."""
+        for name in [_name(space)] if space is not None else list(self._roots):
+            root = self._roots.pop(name, None)
+            waiting = list(root.children.values()) if root else []
+            while waiting:
+                node = waiting.pop()
+                waiting.extend(node.children.values())
+                self._drop(node)
+                self._drop_file(node)
+
+    def close(self) -> None:
+        """Wait until everything that belongs on disk is there."""
+        if self.disk is not None:
+            self.disk.close()
+
+    # ---- the tree
+
+    def _root(self, name: str) -> Node:
+        if name not in self._roots:
+            self._roots[name] = Node(np.empty(0, np.int32), None, 0)
+        return self._roots[name]
+
+    def _place(self, name: str, ids: Ids) -> Node:
+        """Return the node of these tokens, made if it is not there."""
+        node, at = self._root(name), 0
+        while at < len(ids):
+            child = node.children.get(int(ids[at]))
+            if child is None:
+                child = Node(ids[at:].copy(), node, len(ids))
+                node.children[int(ids[at])] = child
+                return child
+            common = _common(child.ids, ids[at:])
+            at += common
+            node = child if common == len(child.ids) else _split(child, common)
+        return node
+
+    def _prune(self, node: Node) -> None:
+        """Take away a node that holds nothing and leads nowhere, and join one with its only child."""
+        while node.parent is not None and not node.held and len(node.children) < 2:
+            parent = node.parent
+            if node.children:
+                (child,) = node.children.values()
+                child.ids = np.concatenate([node.ids, child.ids])
+                child.parent = parent
+                parent.children[int(node.ids[0])] = child
+                return
+            del parent.children[int(node.ids[0])]
+            node = parent
+
+    # ---- memory
+
+    def _hold(self, node: Node, snapshot: Snapshot) -> None:
+        self._let_go(node)
+        node.snapshot = snapshot
+        self.nbytes += snapshot.own_bytes
+        for page in snapshot.state.pages:
+            if not self._pages[page]:
+                self.nbytes += page.nbytes
+            self._pages[page] += 1
+
+    def _let_go(self, node: Node) -> None:
+        """Take a node's snapshot out of memory."""
+        if node.snapshot is None:
+            return
+        self.nbytes -= node.snapshot.own_bytes
+        for page in node.snapshot.state.pages:
+            self._pages[page] -= 1
+            if not self._pages[page]:
+                del self._pages[page]
+                self.nbytes -= page.nbytes
+        node.snapshot = None
+
+    def _drop(self, node: Node) -> None:
+        self._let_go(node)
+        if node.parent is not None:
+            self._prune(node)
+
+    def _trim(self) -> None:
+        while self.nbytes > self.max_bytes:
+            held = [node for node in self.nodes() if node.snapshot is not None]
+            worst = min(held, key=lambda node: self._worth(node, cast("Snapshot", node.snapshot)))
+            self.evicted += 1
+            self._drop(worst)
+
+    def _worth(self, node: Node, snapshot: Snapshot) -> float:
+        """Tokens that would have to be read again for each byte set free; less, the longer unused."""
+        ancestor = node.parent
+        while ancestor is not None and ancestor.snapshot is None:
+            ancestor = ancestor.parent
+        saved = node.end - (0 if ancestor is None else ancestor.end)
+        freed = snapshot.own_bytes
+        for page in reversed(snapshot.state.pages):  # what others share lies before
+            if self._pages[page] > 1:
+                break
+            freed += page.nbytes
+        return saved / freed * float(0.5 ** ((self._clock - node.used) / HALF_LIFE))
+
+    # ---- disk
+
+    def _ends(self, node: Node) -> bool:
+        """Whether a text may end here: the logits behind it are known."""
+        if node.snapshot is not None:
+            return node.snapshot.logits_V is not None
+        return self.disk is not None and self.disk.has_logits(node.key)
+
+    def _load(self, node: Node) -> Snapshot | None:
+        """Return a node's snapshot, from disk if it is not in memory; None if its file cannot be used."""
+        if node.snapshot is not None:
+            return node.snapshot
+        loaded = self.disk.load(node.key) if self.disk is not None else None
+        if loaded is None:
+            self._drop_file(node)
+            return None
+        if self.max_bytes:
+            self._hold(node, loaded)
+            node.used = self._clock
+            self._trim()
+        return loaded
+
+    def _trim_disk(self, disk: Disk) -> None:
+        while disk.over_budget:
+            stored = [node for node in self.nodes() if node.key]
+            if not stored:
+                break
+            self._drop_file(min(stored, key=lambda node: node.used))
+
+    def _drop_file(self, node: Node) -> None:
+        if node.key and self.disk is not None:
+            self.disk.remove(node.key)
+            node.key = ""
+            if node.parent is not None:
+                self._prune(node)
+
+
+def _name(space: str) -> str:
+    """Return what stands for a space in memory and on disk; a salt should lie around nowhere."""
+    return hashlib.sha256(f"space {space}".encode()).hexdigest()[:32]
+
+
+def _common(one: Ids, other: Ids) -> int:
+    """Return how many first tokens are the same."""
+    size = min(len(one), len(other))
+    differ = np.flatnonzero(one[:size] != other[:size])
+    return int(differ[0]) if len(differ) else size
+
+
+def _split(node: Node, at: int) -> Node:
+    """Put a node into an edge, so many tokens behind its beginning; return it."""
+    parent = cast("Node", node.parent)
+    middle = Node(node.ids[:at].copy(), parent, node.end - len(node.ids) + at)
+    parent.children[int(node.ids[0])] = middle
+    node.ids, node.parent = node.ids[at:].copy(), middle
+    middle.children[int(node.ids[0])] = node
+    return middle

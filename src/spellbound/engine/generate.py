@@ -1,93 +1,226 @@
-"""One sequence at a time: read the prompt, then choose, yield and feed back one token after another.
+"""Many requests on one model: they join and leave between steps, and each step reads the weights once.
 
-Shapes: B batch (always 1), T tokens, V vocabulary.
+A step takes one token of every text that is being written, and pieces of prompts that are still being read:
+as many as keep the writing fluent, prompts in turn. Shapes: V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+import atexit
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Condition, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from spellbound.engine.cache import PrefixCache
-from spellbound.engine.constraint import Constraint, forbid
-from spellbound.engine.params import SamplingParams
+from spellbound.engine.cache import Snapshot, StoryCache
+from spellbound.engine.constraint import forbid
+from spellbound.engine.requests import FinishReason, Generation, Request
 from spellbound.engine.sampling import sample
-from spellbound.errors import InputError, ModelError
+from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
+from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
 
-if TYPE_CHECKING:
-    from spellbound.jamba import JambaForCausalLM, JambaState
-
-FinishReason = Literal["stop", "length", "cancelled"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A prompt in tokens, and how to go on from it."""
-
-    prompt_ids: Sequence[int]
-    params: SamplingParams
-    stop_ids: frozenset[int] = frozenset()
-    """Tokens that end the text; they are never yielded."""
-    constraint: Constraint | None = None
-    """A fresh one: it moves with the written tokens."""
-    boundaries: Sequence[int] = ()
-    """Prompt positions whose state is worth keeping: a later prompt may begin with the tokens before them."""
-    never_penalised: frozenset[int] = frozenset()
-    """Tokens that may come as often as they like (punctuation, markup), whatever the repetition penalty."""
-
-
-@dataclass(kw_only=True)
-class Stats:
-    """What one generation cost. Seconds are the engine's own; the time a reader takes is not counted."""
-
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    """Of the prompt: not run, because a kept state already held them."""
-    prefill_tokens: int = 0
-    """Of the prompt: run through the model."""
-    prefill_seconds: float = 0.0
-    written_tokens: int = 0
-    decode_seconds: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Written tokens a second, reading the prompt not counted."""
-        return self.written_tokens / self.decode_seconds if self.decode_seconds else 0.0
+_SPACING = 1024
+"""Prompt tokens between two snapshots of a long prompt."""
+_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
+_SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
+_FEW = 2  # texts that are quicker written one by one, each in one call, than together
 
 
 class Engine:
-    """A model and the states it has already computed. Not for two threads at a time."""
+    """A model, the requests it works on, and what it has read before. For any number of threads.
+
+    Its own thread begins with the first request and ends with :meth:`close`, or with the program.
+    """
 
     def __init__(
-        self, model: JambaForCausalLM, *, cache: PrefixCache | None = None, chunk: int = 2048
+        self,
+        model: JambaForCausalLM,
+        *,
+        cache: StoryCache | None = None,
+        chunk: int | None = None,
+        max_streams: int = 64,
+        max_waiting: int = 1024,
     ) -> None:
-        """Write with `model`; keep states in `cache`; read prompts in chunks of so many tokens."""
-        if chunk < 1:
-            raise ModelError(f"chunk is {chunk}; give how many prompt tokens to read at once, 1 or more")
+        """Write with `model`, keep states in `cache`.
+
+        `chunk`: prompt tokens a step reads (512 on a CPU, 2,048 on a GPU) · `max_streams`: requests worked on
+        at once, further ones wait · `max_waiting`: how many may; the next one is refused with EngineBusy.
+        """
+        for name, value in (("chunk", chunk), ("max_streams", max_streams), ("max_waiting", max_waiting)):
+            if value is not None and value < 1:
+                raise ModelError(f"{name} is {value}; give 1 or more")
         self.model = model.eval()
-        self.cache = PrefixCache() if cache is None else cache
-        self.chunk = chunk
+        self.cache = StoryCache() if cache is None else cache
+        on_cpu = model.device.type == "cpu"
+        self.chunk = chunk or (_CHUNK_ON_CPU if on_cpu else _CHUNK_ELSEWHERE)
+        self.max_streams, self.max_waiting = max_streams, max_waiting
+        self.steps = 0
+        """Taken so far."""
+        self._one_by_one = _FEW if on_cpu else 1
+        self._changed = Condition()
+        self._waiting: deque[Generation] = deque()
+        self._running: list[_Stream] = []
+        self._closed = False
+        self._thread: Thread | None = None
 
     def generate(self, request: Request, cancelled: Callable[[], bool] = lambda: False) -> Generation:
-        """Check the request and return its tokens, computed as they are taken.
+        """Check the request and return its tokens, computed from the moment the first one is asked for.
 
-        `cancelled` is asked between chunks of the prompt and between tokens.
+        `cancelled` is asked while the reader waits for tokens.
         """
         self._check(request)
         return Generation(self, request, cancelled)
 
-    def forward(self, ids: Sequence[int], state: JambaState) -> Tensor:
-        """Advance `state` by `ids` and return the logits of the next token, float32 on the CPU."""
-        input_ids_BT = torch.tensor([list(ids)], dtype=torch.long, device=self.model.device)
-        with torch.inference_mode():
-            logits_BTV = self.model(input_ids_BT, state=state, logits_to_keep=1).logits
-            row_V: Tensor = logits_BTV[0, -1].float().cpu()
-        return row_V
+    @property
+    def load(self) -> tuple[int, int]:
+        """Requests that are worked on, and that wait."""
+        with self._changed:
+            return len(self._running), len(self._waiting)
+
+    def enter(self, generation: Generation) -> None:
+        """Let a request wait for its turn; EngineBusy if too many do."""
+        with self._changed:
+            if self._closed:
+                raise EnvironmentFault("the engine is closed; make another one")
+            if len(self._waiting) >= self.max_waiting:
+                generation.end("cancelled")
+                raise EngineBusy(f"{len(self._waiting)} requests are waiting already; try again later")
+            generation.enter()
+            self._waiting.append(generation)
+            if self._thread is None:
+                here = weakref.ref(self)
+                self._thread = Thread(target=_work, args=(here,), name="spellbound-engine", daemon=True)
+                self._thread.start()
+                atexit.register(_close, here)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every request where it is, and wait until the cache has stored what belongs on disk."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        self.cache.close()
+
+    # ---- on the engine's thread
+
+    def _wait(self) -> bool:
+        """Wait a while for something to do; return whether there is to be more of it."""
+        with self._changed:
+            if not (self._waiting or self._running or self._closed):
+                self._changed.wait(timeout=1.0)
+            return not self._closed
+
+    def _finish_all(self) -> None:
+        """Let nobody wait for an engine that has ended."""
+        with self._changed:
+            waiting, self._waiting = list(self._waiting), deque()
+        for stream in self._running:
+            self._leave(stream, "cancelled")
+        self._running = []
+        for generation in waiting:
+            generation.end("cancelled")
+
+    def _step(self) -> None:
+        """Admit, drop who left, read one batch, choose the next tokens."""
+        self._admit()
+        for stream in self._running:
+            if not stream.left and (reason := stream.generation.over()):
+                self._leave(stream, reason)
+        self._running = [stream for stream in self._running if not stream.left]
+        batch = self._batch()
+        if not batch:
+            return
+        self.steps += 1
+        try:
+            found = self._read([piece for _, piece in batch])
+        except Exception as error:  # noqa: BLE001 (goes to the readers; the thread has to go on)
+            for stream, _ in batch:
+                self._leave(stream, "cancelled", error)
+        else:
+            for (stream, piece), logits_V in zip(batch, found, strict=True):
+                self._after(stream, len(piece.ids), logits_V)
+        # Whoever read a piece of a prompt goes behind the others that read.
+        read = {id(stream) for stream, piece in batch if not stream.writing or len(piece.ids) > 1}
+        self._running = [stream for stream in self._running if not stream.left]
+        self._running.sort(key=lambda stream: id(stream) in read)
+
+    def _admit(self) -> None:
+        """Let those in whose turn it is, and those go who waited for too long or no more."""
+        with self._changed:
+            waiting = [(each, each.over()) for each in self._waiting]
+            turn = [each for each, reason in waiting if not reason][: self.max_streams - len(self._running)]
+            self._waiting = deque(each for each, reason in waiting if not reason and each not in turn)
+        for generation, reason in waiting:
+            if reason:
+                generation.end(reason)
+        for generation in turn:
+            try:
+                stream = _Stream(self, generation)
+                self._running.append(stream)
+                if stream.writing and (reason := stream.choose()):
+                    self._leave(stream, reason)
+            except Exception as error:  # noqa: BLE001 (goes to the reader)
+                self._running = [each for each in self._running if each.generation is not generation]
+                generation.end("cancelled", error)
+
+    def _batch(self) -> list[tuple[_Stream, Piece]]:
+        """Return one token of each text that is written, and of prompts as much as there is room for."""
+        writing = [stream for stream in self._running if stream.writing]
+        batch = [(stream, Piece([stream.written[-1]], stream.state)) for stream in writing]
+        room = max(1, self.chunk // _SHARE_BESIDE if writing else self.chunk)
+        for stream in self._running:
+            if not stream.writing and room > 0:
+                begin, end = stream.at, min(stream.mark(), stream.at + room)
+                ids = list(stream.request.prompt_ids[begin:end])
+                batch.append((stream, Piece(ids, stream.state, wanted=stream.wants_logits(end))))
+                room -= end - begin
+        return batch
+
+    def _read(self, pieces: list[Piece]) -> list[Tensor | None]:
+        if len(pieces) <= self._one_by_one and all(len(piece.ids) == 1 for piece in pieces):
+            return [read_together(self.model, [piece])[0] for piece in pieces]
+        return read_together(self.model, pieces)
+
+    def _after(self, stream: _Stream, count: int, logits_V: Tensor | None) -> None:
+        """Take the logits behind what was read: keep the state, choose the next token."""
+        try:
+            if stream.writing:
+                stream.fed += 1
+            else:
+                stream.read(count)
+                if stream.at in stream.marks:
+                    self._keep(stream, stream.request.prompt_ids[: stream.at], logits_V)
+                if stream.at < len(stream.request.prompt_ids):
+                    return
+                stream.begin_writing()
+            stream.logits_V = None if logits_V is None else logits_V.float().cpu()
+            reason = stream.choose()
+        except Exception as error:  # noqa: BLE001 (of constraint, writer or sampler; goes to the reader)
+            self._leave(stream, "cancelled", error)
+            return
+        if reason is not None:
+            self._leave(stream, reason)
+
+    def _keep(self, stream: _Stream, ids: Sequence[int], logits_V: Tensor | None) -> None:
+        logits_V = None if logits_V is None else logits_V.float().cpu()
+        self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.request.space)
+
+    def _leave(self, stream: _Stream, reason: FinishReason, error: BaseException | None = None) -> None:
+        """Keep the state at the end of what was written, and let the reader go."""
+        stream.left = True
+        stream.stop_clock()
+        if error is None and stream.fed:
+            ids = [*stream.request.prompt_ids, *stream.written[: stream.fed]]
+            # The logits behind the last token that was read, whether or not one was chosen from them.
+            self._keep(stream, ids, stream.logits_V)
+        stream.generation.end(reason, error)
 
     def _check(self, request: Request) -> None:
         """Refuse what the model would otherwise fail on deep inside."""
@@ -111,128 +244,113 @@ class Engine:
             )
 
 
-class Generation:
-    """The tokens of one request, an iterator that can be closed at any time."""
+class _Stream:
+    """A request that is worked on."""
 
-    def __init__(self, engine: Engine, request: Request, cancelled: Callable[[], bool]) -> None:
-        """Prepare; nothing runs before the first token is taken."""
-        self._engine = engine
-        self._request = request
-        self._cancelled = cancelled
-        self._random = torch.Generator().manual_seed(request.params.seed)
-        self._written: list[int] = []
-        self._tokens = self._run()
-        self.hold_stop = False
-        """While true, stop tokens are not chosen as long as anything else may come."""
-        self.finish_reason: FinishReason = "cancelled"
-        """Why it ended; `cancelled` also when it was closed early. To be read after the end."""
-        self.stats = Stats(prompt_tokens=len(request.prompt_ids))
+    def __init__(self, engine: Engine, generation: Generation) -> None:
+        self.generation, self.request = generation, generation.request
+        self.left = False
+        self.written: list[int] = []
+        self.fed = 0
+        """Of the written tokens: read by the model."""
+        self.logits_V: Tensor | None = None
+        self._random = torch.Generator().manual_seed(self.request.params.seed)
+        self._clock = perf_counter()
+        ids, stats = self.request.prompt_ids, generation.stats
+        stats.queue_seconds = self._clock - generation.entered
+        found = engine.cache.find(ids, self.request.space)
+        self.at = stats.reused_tokens = found.length
+        self.state: SequenceState = (
+            new_sequence(engine.model) if found.snapshot is None else found.snapshot.state.fork()
+        )
+        limit = engine.model.config.max_position_embeddings - len(ids)
+        self._budget = min(self.request.params.max_tokens, limit)
+        regular = range(_SPACING, len(ids), _SPACING)
+        wanted = {*self.request.boundaries, *regular, found.shared}
+        self.marks = {place for place in wanted if self.at < place < len(ids)} | {len(ids)}
+        self._ahead = deque(sorted(self.marks))
+        self.writing = False
+        if found.snapshot is not None and self.at == len(ids):  # nothing to read: the logits are known
+            self.logits_V = found.snapshot.logits_V
+            self.begin_writing()
 
-    def __iter__(self) -> Iterator[int]:
-        """Return itself."""
-        return self
+    def mark(self) -> int:
+        """Return the next place in the prompt at which reading has to pause."""
+        return self._ahead[0]
 
-    def __next__(self) -> int:
-        """Compute the next token."""
-        return next(self._tokens)
+    def wants_logits(self, end: int) -> bool:
+        """Whether a prediction is needed behind so much of the prompt."""
+        return end == len(self.request.prompt_ids)
 
-    def close(self) -> None:
-        """End now; what was computed stays in the cache."""
-        self._tokens.close()
+    def read(self, count: int) -> None:
+        """Count prompt tokens as read."""
+        self.at += count
+        self.generation.stats.prefill_tokens += count
+        while self._ahead and self._ahead[0] <= self.at:
+            self._ahead.popleft()
 
-    def _run(self) -> Generator[int, None, None]:
-        """Read the prompt, then write until something ends it."""
-        read = self._read_prompt()
-        if read is None:
-            return
-        state, logits_V = read
-        limit = self._engine.model.config.max_position_embeddings - len(self._request.prompt_ids)
-        budget = min(self._request.params.max_tokens, limit)
-        fed = 0
-        try:
-            while not self._cancelled():
-                token = self._choose(logits_V)
-                if token in self._request.stop_ids:
-                    self.finish_reason = "stop"
-                    return
-                self._written.append(token)
-                self.stats.written_tokens += 1
-                yield token
-                if len(self._written) == budget:
-                    self.finish_reason = "length"
-                    return
-                logits_V = self._feed(token, state)
-                fed += 1
-        finally:
-            self._keep_reply(fed, state, logits_V)
+    def begin_writing(self) -> None:
+        """End the reading of the prompt."""
+        now = perf_counter()
+        self.generation.stats.prefill_seconds = now - self._clock
+        self._clock, self.writing = now, True
 
-    def _keep_reply(self, fed: int, state: JambaState, logits_V: Tensor) -> None:
-        """Keep the state at the reply's end, unless an interrupt left it ahead of the logits."""
-        prompt_ids = self._request.prompt_ids
-        if fed and state.length == len(prompt_ids) + fed:
-            self._engine.cache.put([*prompt_ids, *self._written[:fed]], state, logits_V)
+    def stop_clock(self) -> None:
+        """Count the time until now."""
+        if self.writing:
+            self.generation.stats.decode_seconds = perf_counter() - self._clock
 
-    def _read_prompt(self) -> tuple[JambaState, Tensor] | None:
-        """Return state and logits at the prompt's end, going on from what is known; None if cancelled."""
-        ids, cache, began = self._request.prompt_ids, self._engine.cache, perf_counter()
-        known = cache.longest(ids)
-        state = known.state.clone() if known else self._engine.model.new_state(1)
-        logits_V = known.logits_V if known else torch.empty(0)
-        self.stats.reused_tokens = len(known.ids) if known else 0
-        for start, stop, keep in self._pieces(self.stats.reused_tokens):
-            if self._cancelled():
-                return None
-            logits_V = self._engine.forward(ids[start:stop], state)
-            self.stats.prefill_tokens += stop - start
-            if keep:
-                cache.put(ids[:stop], state, logits_V, copy=True)
-        self.stats.prefill_seconds = perf_counter() - began
-        return state, logits_V
-
-    def _pieces(self, start: int) -> Iterator[tuple[int, int, bool]]:
-        """Cut the rest of the prompt at the boundaries and into chunks: (start, stop, worth keeping)."""
-        end = len(self._request.prompt_ids)
-        marks = sorted({place for place in self._request.boundaries if start < place < end} | {end})
-        for mark in marks:
-            while start < mark:
-                stop = min(start + self._engine.chunk, mark)
-                yield start, stop, stop == mark
-                start = stop
-
-    def _choose(self, logits_V: Tensor) -> int:
-        """Sample the next token under the constraint and the held stop."""
-        began = perf_counter()
-        request = self._request
-        allowed_V = self._allowed(logits_V.shape[-1])
+    def choose(self) -> FinishReason | None:
+        """Choose the next token and hand it out; return why nothing follows, if nothing does."""
+        request, writer = self.request, self.request.writer
+        logits_V = cast("Tensor", self.logits_V)
+        allowed_V = self._allowed(len(logits_V))
         if allowed_V is not None:
             logits_V = forbid(logits_V, allowed_V)
-        recent = (
-            self._written[-request.params.repetition_window :] if request.params.repetition_window else []
-        )
-        recent = [token for token in recent if token not in request.never_penalised]
+        window = request.params.repetition_window
+        recent = [
+            token for token in self.written[-window:] if window and token not in request.never_penalised
+        ]
         token = sample(logits_V, request.params, recent, self._random)
-        if request.constraint is not None and token not in request.stop_ids:
+        if token in request.stop_ids:
+            return "stop"
+        if request.constraint is not None:
             request.constraint.commit(token)
-        self.stats.decode_seconds += perf_counter() - began
-        return token
+        self.written.append(token)
+        self.generation.stats.written_tokens += 1
+        if writer is not None:
+            writer.write(token)
+        self.generation.give(token)
+        if writer is not None and writer.done:
+            return "writer"
+        return "length" if len(self.written) == self._budget else None
 
     def _allowed(self, size: int) -> Tensor | None:
         """Return what may come next; None if everything may."""
-        constraint, stop_ids = self._request.constraint, self._request.stop_ids
-        allowed_V = constraint.allowed() if constraint is not None else None
+        request = self.request
+        allowed_V = request.constraint.allowed() if request.constraint is not None else None
         if allowed_V is not None and not bool(allowed_V.any()):
             raise InputError(
                 "the constraint allows no token at all here; write without it, or mend its grammar"
             )
-        if not (self.hold_stop and stop_ids):
+        if request.writer is None or not request.stop_ids or not request.writer.wants_more:
             return allowed_V
         held_V = torch.ones(size, dtype=torch.bool) if allowed_V is None else allowed_V.clone()
-        held_V[list(stop_ids)] = False
+        held_V[list(request.stop_ids)] = False
         return held_V if bool(held_V.any()) else allowed_V
 
-    def _feed(self, token: int, state: JambaState) -> Tensor:
-        """Give the chosen token to the model."""
-        began = perf_counter()
-        logits_V = self._engine.forward([token], state)
-        self.stats.decode_seconds += perf_counter() - began
-        return logits_V
+
+def _work(engine: weakref.ref[Engine]) -> None:
+    """Take steps as long as the engine is there and open."""
+    while (here := engine()) is not None:
+        if not here._wait():
+            break
+        here._step()
+        del here
+    if (here := engine()) is not None:
+        here._finish_all()
+
+
+def _close(engine: weakref.ref[Engine]) -> None:
+    if (here := engine()) is not None:
+        here.close()

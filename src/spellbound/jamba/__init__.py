@@ -8,6 +8,17 @@ without CUDA builds.
 """
 
 from spellbound.jamba.model import JambaForCausalLM, JambaModel, JambaOutput
+from spellbound.jamba.sequence import SequenceState, new_sequence
 from spellbound.jamba.state import JambaState
+from spellbound.jamba.together import Piece, read_together
 
-__all__ = ["JambaForCausalLM", "JambaModel", "JambaOutput", "JambaState"]
+__all__ = [
+    "JambaForCausalLM",
+    "JambaModel",
+    "JambaOutput",
+    "JambaState",
+    "Piece",
+    "SequenceState",
+    "new_sequence",
+    "read_together",
+]

@@ -72,7 +72,7 @@ def attend(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, dropout: float = 0.0)
     time, past = q_BQTP.shape[2], k_BGSP.shape[2] - q_BQTP.shape[2]
     if time == 1:
         # Heads that share keys become neighbouring queries, so each key is fetched once for all of them.
-        out_BGRP = scaled_dot_product_attention(_fold(q_BQTP, k_BGSP), k_BGSP, v_BGSP, dropout_p=dropout)
+        out_BGRP = scaled_dot_product_attention(fold(q_BQTP, k_BGSP), k_BGSP, v_BGSP, dropout_p=dropout)
         return out_BGRP.flatten(1, 2)[:, :, None]
     if past == 0:
         return scaled_dot_product_attention(
@@ -89,12 +89,17 @@ def attend(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, dropout: float = 0.0)
 def _past_and_own(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor) -> Tensor:
     """Attend to the past, of which all is seen, and causally to the own T positions; weigh the two."""
     time, past = q_BQTP.shape[2], k_BGSP.shape[2] - q_BQTP.shape[2]
-    folded = _flash(_fold(q_BQTP, k_BGSP), k_BGSP[:, :, :past], v_BGSP[:, :, :past], causal=False)
+    folded = flash(fold(q_BQTP, k_BGSP), k_BGSP[:, :, :past], v_BGSP[:, :, :past], causal=False)
     past_BQTP, past_BQT = (part.unflatten(2, (-1, time)).flatten(1, 2) for part in folded)
-    own_BQTP, own_BQT = _flash(q_BQTP, k_BGSP[:, :, past:], v_BGSP[:, :, past:], causal=True)
-    share_BQT1 = torch.sigmoid(own_BQT - past_BQT)[..., None]
+    own_BQTP, own_BQT = flash(q_BQTP, k_BGSP[:, :, past:], v_BGSP[:, :, past:], causal=True)
+    return merged(past_BQTP, past_BQT, own_BQTP, own_BQT)[0].to(q_BQTP.dtype)
+
+
+def merged(a_BQTP: Tensor, a_BQT: Tensor, b_BQTP: Tensor, b_BQT: Tensor) -> tuple[Tensor, Tensor]:
+    """Put together what :func:`flash` returned for two parts of the keys, each with its log-sum-exp."""
+    share_BQT1 = torch.sigmoid(b_BQT - a_BQT)[..., None]
     wide = share_BQT1.dtype
-    return past_BQTP.to(wide).lerp_(own_BQTP.to(wide), share_BQT1).to(q_BQTP.dtype)
+    return torch.lerp(a_BQTP.to(wide), b_BQTP.to(wide), share_BQT1), torch.logaddexp(a_BQT, b_BQT)
 
 
 def _lower_right(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor) -> Tensor:
@@ -103,12 +108,12 @@ def _lower_right(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor) -> Tensor:
     return scaled_dot_product_attention(q_BQTP, k_BGSP, v_BGSP, attn_mask=mask, enable_gqa=True)
 
 
-def _fold(q_BQTP: Tensor, k_BGSP: Tensor) -> Tensor:
+def fold(q_BQTP: Tensor, k_BGSP: Tensor) -> Tensor:
     """Return the R query heads of each key/value head as R x T queries of one: (B, G, R T, P)."""
     return q_BQTP.unflatten(1, (k_BGSP.shape[1], -1)).flatten(2, 3)
 
 
-def _flash(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+def flash(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
     """Attend on the CPU without gradients; causal only where T is S. Returns the output, like the query, and
     the log-sum-exp of the scores (B, Q, T) in float32 (float64 for float64)."""
     if _FLASH_CPU is None:
@@ -122,7 +127,7 @@ def _flash(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, *, causal: bool) -> t
 
 
 def _with_scores(q_BQTP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """Do what :func:`_flash` does by way of all the scores, for a torch without the operation."""
+    """Do what :func:`flash` does by way of all the scores, for a torch without the operation."""
     wide = torch.promote_types(q_BQTP.dtype, torch.float32)
     q_BGRTP = q_BQTP.to(wide).unflatten(1, (k_BGSP.shape[1], -1))
     scores_BGRTS = q_BGRTP @ k_BGSP.to(wide)[:, :, None].mT * q_BQTP.shape[-1] ** -0.5

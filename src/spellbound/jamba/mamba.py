@@ -61,6 +61,10 @@ class MambaMixer(nn.Module):
             torch.zeros(batch_size, channels, states, dtype=wide, device=device),
         )
 
+    def decay(self) -> Tensor:
+        """Return A (D, N), negative, in float32 or wider."""
+        return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
+
     def forward(self, x_BTH: Tensor, state: MambaState | None, documents: Documents | None) -> Tensor:
         """Mix along time; advance ``state``, forget at the start of each document. Returns (B, T, H)."""
         x_BTD, gate_BTD = self.in_proj(x_BTH).chunk(2, -1)
@@ -70,7 +74,7 @@ class MambaMixer(nn.Module):
         y_BTD, ssm_BDN = selective_scan(
             mixed_BTD,
             self.dt_proj(self.dt_layernorm(dt_BTR)),
-            -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))),
+            self.decay(),
             self.b_layernorm(B_BTN),
             self.c_layernorm(C_BTN),
             self.D,

@@ -28,10 +28,12 @@ from spellbound.jamba.ops.cpp.step import (
     Memory,
     Mixer,
     ModelWeights,
+    PagedMemory,
     TokenStep,
     most_experts,
     most_taps,
 )
+from spellbound.jamba.sequence import MambaRow, SequenceState
 from spellbound.jamba.state import JambaState, LayerState, MambaState
 
 if TYPE_CHECKING:
@@ -48,19 +50,13 @@ def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> T
     fits = ids_BT.shape == (1, 1) and ids_BT.dtype in (torch.int64, torch.int32)
     if not fits or torch.is_grad_enabled() or ids_BT.device.type != "cpu":
         return None
-    step = model.fused_step
-    if not (isinstance(step, _Step) and step.current()):
-        step = model.fused_step = _Step(model)
-    token = int(ids_BT)
-    if step.call is None or not 0 <= token < step.vocabulary or torch.is_autocast_enabled("cpu"):
-        return None
-    if model.training and step.drops:
+    step, token = _step_of(model), int(ids_BT)
+    if step is None or not 0 <= token < step.vocabulary:
         return None
     layers = state.fork(1)
-    if not all(layer.fits(step.dtype) for layer in layers) or kind_for(step.weight) != "cpp":
+    if not all(layer.fits(step.dtype) for layer in layers):
         return None
-    with step.lock:
-        logits_V, after = step.call(token, [_memory(layer) for layer in layers])
+    logits_V, after = step(token, [_memory(layer) for layer in layers])
     remembered = iter(after)
     for layer in layers:
         if isinstance(layer, MambaState):
@@ -69,6 +65,39 @@ def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> T
             layer.count_one()
     state.adopt(layers, state.length + 1)
     return logits_V.to(step.dtype).view(1, 1, -1)
+
+
+def next_token(model: "JambaForCausalLM", token: int, state: SequenceState) -> Tensor | None:
+    """Return the logits (V) after one token of a sequence and take it on; None where the modules have to.
+
+    Without gradients; the token is in the vocabulary.
+    """
+    step = None if model.device.type != "cpu" else _step_of(model)
+    if step is None or not state.fits(step.dtype):
+        return None
+    state.reserve(1)
+    table, mamba = state.table(), iter(state.mamba)
+    attention = 0
+    memories: list[Memory] = []
+    for number in range(len(model.model.layers)):
+        if step.attends[number]:
+            memories.append(PagedMemory(table, state.layout(attention), state.length))
+            attention += 1
+        else:
+            memories.append(MambaMemory(*next(mamba).tensors()))
+    logits_V, after = step(token, memories)
+    state.advance([MambaRow(*each, 0) for each in after], 1)
+    return logits_V.to(step.dtype)
+
+
+def _step_of(model: "JambaForCausalLM") -> "_Step | None":
+    """Return the model's step, made anew where it changed; None where there can be none now."""
+    step = model.fused_step
+    if not (isinstance(step, _Step) and step.current()):
+        step = model.fused_step = _Step(model)
+    if step.call is None or torch.is_autocast_enabled("cpu") or (model.training and step.drops):
+        return None
+    return step if kind_for(step.weight) == "cpp" else None
 
 
 def _memory(state: LayerState) -> Memory:
@@ -108,10 +137,16 @@ class _Step:
             base, head_VH = model.model, model.lm_head.weight
             self.weight, self.dtype = head_VH, head_VH.dtype
             self.vocabulary = len(base.embed_tokens.weight)
+            self.attends = [isinstance(each.mixer, Attention) for each in base.layers]
             self.drops = any(each.dropout for each in self._modules if isinstance(each, Attention))
             layers = [_weights(cast("JambaDecoderLayer", layer)) for layer in base.layers]
             parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, head_VH)
             self.call = TokenStep(ModelWeights(*parts), base.final_layernorm.eps)
+
+    def __call__(self, token: int, memories: list[Memory]) -> tuple[Tensor, list[MambaMemory]]:
+        """Return what :class:`~spellbound.jamba.ops.cpp.step.TokenStep` returns; one thread at a time."""
+        with self.lock:
+            return cast("TokenStep", self.call)(token, memories)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Leave a copy of the model without one; it makes its own."""

@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,38 @@ _LEAST_BUDGET = 1024
 # A repetition penalty is for words. Punctuation, markup and the capitals of speaker IDs recur by nature.
 _WORD = re.compile(r"[^\W\dA-Z_]")
 _MARKUP = re.compile(r'[<>="/]')
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "writer": "words",
+    "length": "length",
+    "deadline": "cancelled",
+    "cancelled": "cancelled",
+}
+"""Why a passage ended, by why its tokens did."""
+
+
+class _Passage:
+    """The pen as the engine's writer: tokens in, on the engine's thread; for each a piece of text out."""
+
+    def __init__(self, vocabulary: Vocabulary, pen: Pen) -> None:
+        self._vocabulary, self._pen = vocabulary, pen
+        # A character may be spread over several tokens; its bytes wait here until it is whole.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.pieces: deque[str] = deque()
+
+    def write(self, token: int) -> None:
+        """Put down what the token says, as far as it is certain."""
+        self.pieces.append(self._pen.write(self._decoder.decode(self._vocabulary.token_bytes(token))))
+
+    @property
+    def done(self) -> bool:
+        """Whether there are words enough and a good place to stop."""
+        return self._pen.done
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there are fewer words than were asked for."""
+        return self._pen.wants_more
 
 
 class LocalGenerator:
@@ -56,20 +89,15 @@ class LocalGenerator:
     ) -> Iterator[str | Ending]:
         """Yield the passage piece by piece, then its Ending."""
         pen = Pen(options.words)
-        generation = self.engine.generate(self._request(prompt, options), cancelled)
-        # A character may be spread over several tokens; its bytes wait here until it is whole.
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        passage = _Passage(self._vocabulary, pen)
+        generation = self.engine.generate(self._request(prompt, options, passage), cancelled)
         try:
-            generation.hold_stop = pen.wants_more
-            for token in generation:
-                if text := pen.write(decoder.decode(self._vocabulary.token_bytes(token))):
+            for _ in generation:
+                if text := passage.pieces.popleft():
                     yield text
-                if pen.done:
-                    break
-                generation.hold_stop = pen.wants_more
         finally:
             generation.close()
-        reason: FinishReason = "words" if pen.done else generation.finish_reason
+        reason = _REASONS[generation.finish_reason]
         if text := pen.finish(cut=reason != "stop"):
             yield text
         yield Ending(
@@ -96,7 +124,7 @@ class LocalGenerator:
         places = [bisect_right(offsets, at, key=lambda span: span[1]) for at in _fixed_parts(text)]
         return list(encoded["input_ids"]), places
 
-    def _request(self, prompt: StoryPrompt, options: WriteOptions) -> Request:
+    def _request(self, prompt: StoryPrompt, options: WriteOptions, passage: _Passage) -> Request:
         """Say in tokens what is to be written."""
         prompt_ids, boundaries = self.prompt_tokens(prompt)
         budget = max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
@@ -114,6 +142,7 @@ class LocalGenerator:
             params=params,
             stop_ids=self._stop_ids,
             constraint=None if rules is None else self._vocabulary.constraint(rules),
+            writer=passage,
             boundaries=boundaries,
             never_penalised=self._never_penalised,
         )

@@ -26,6 +26,7 @@ _ENTRIES = [
     "norm",
     "swiglu",
     "token_step",
+    "attend_rows",
 ]
 POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 
@@ -70,7 +71,7 @@ def lanes(instruction_set: str) -> int:
 
 @functools.cache
 def constant(name: str) -> int:
-    """A number the kernels were compiled with: tile, rows, max_taps or max_experts."""
+    """A number the kernels were compiled with: tile, rows, keys, max_taps or max_experts."""
     return int(getattr(_library(), f"spellbound_{name}")())
 
 

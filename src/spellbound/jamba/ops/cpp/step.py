@@ -1,8 +1,9 @@
-"""One token through a whole model in one call (``csrc/step_kernel.h``). No gradients.
+"""One token through a whole model in one call (``csrc/step_kernel.h``), and attention of one token each of
+several sequences. No gradients.
 
 Decoding is a few thousand small operations a second; here the weights' addresses are written down once, and
-a token costs one call. E experts, H hidden, D channels, N states, R rank of the step size, K taps, F inner,
-Q query heads, G key/value heads, P head size, S room for keys, V vocabulary.
+a token costs one call. B sequences, E experts, H hidden, D channels, N states, R rank of the step size, K
+taps, F inner, Q query heads, G key/value heads, P head size, S room for keys, V vocabulary.
 """
 
 import ctypes
@@ -23,9 +24,10 @@ _Mamba = structure(
 )
 _Attention = structure(
     ("norm q_proj k_proj v_proj o_proj keys values", POINTER),
-    ("H Q G P past head_stride", LONG),
+    ("keys_at values_at page head_stride H Q G P past", LONG),
     ("eps", FLOAT),
 )
+_Rows = structure(("q y tables lengths", POINTER), ("rows Q G P keys_at values_at page head_stride", LONG))
 _FeedForward = structure(
     ("norm router gate up down", POINTER), ("H F experts gate_expert", LONG), ("top_k", INT), ("eps", FLOAT)
 )
@@ -93,8 +95,25 @@ class AttentionMemory(NamedTuple):
     past: int
 
 
+class Layout(NamedTuple):
+    """Where one layer's keys and values lie within a page, in numbers: keys (G, page, P), values alike."""
+
+    keys_at: int
+    values_at: int
+    page: int  # positions; a multiple of ``keys_at_once()``
+    head_stride: int
+
+
+class PagedMemory(NamedTuple):
+    """Keys and values in pages, of which ``past`` positions are filled; the next one is written."""
+
+    table: Any  # ctypes array of the pages' addresses
+    layout: Layout
+    past: int
+
+
 Mixer = MambaWeights | AttentionWeights
-Memory = MambaMemory | AttentionMemory
+Memory = MambaMemory | AttentionMemory | PagedMemory
 
 
 class ModelWeights(NamedTuple):
@@ -128,7 +147,7 @@ class TokenStep:
 
         ``token`` is an id within the vocabulary. Not to be called by two threads at once.
         """
-        after = []
+        after, tables = [], []  # tables of one page, alive until the call
         for entry, memory in zip(self._layers, memories, strict=True):
             if isinstance(memory, MambaMemory):
                 window, h = memory
@@ -137,10 +156,22 @@ class TokenStep:
                 mamba = entry.mamba
                 mamba.window, mamba.h = window.data_ptr(), h.data_ptr()
                 mamba.next_window, mamba.next_h = following[0].data_ptr(), following[1].data_ptr()
+            elif isinstance(memory, PagedMemory):
+                attention, attention.past = entry.attention, memory.past
+                attention.keys = attention.values = ctypes.addressof(memory.table)
+                attention.keys_at, attention.values_at, attention.page, attention.head_stride = memory.layout
             else:
                 attention, keys = entry.attention, memory.keys_1GSP
-                attention.keys, attention.values = keys.data_ptr(), memory.values_1GSP.data_ptr()
-                attention.past, attention.head_stride = memory.past, keys.stride(1)
+                only = (POINTER * 2)(keys.data_ptr(), memory.values_1GSP.data_ptr())
+                tables.append(only)
+                attention.keys = ctypes.addressof(only)
+                attention.values = attention.keys + ctypes.sizeof(POINTER)
+                attention.keys_at = attention.values_at = 0
+                attention.past, attention.page, attention.head_stride = (
+                    memory.past,
+                    keys.shape[2],
+                    keys.stride(1),
+                )
         logits_V = self._weights.head_VH.new_empty(len(self._weights.head_VH), dtype=torch.float32)
         self._token.token, self._token.logits = token, logits_V.data_ptr()
         call("token_step", self._instruction_set, self._half, 1, ctypes.addressof(self._token))
@@ -157,7 +188,7 @@ def _attention(weights: AttentionWeights, eps: float) -> Any:
     *tensors, head_size = weights
     query_heads, heads = (len(projection) // head_size for projection in (weights.q_proj, weights.k_proj))
     sizes = (len(weights.norm_H), query_heads, heads, head_size)
-    return _Attention(*map(address, tensors), None, None, *sizes, 0, 0, eps)
+    return _Attention(*map(address, tensors), None, None, 0, 0, 0, 0, *sizes, 0, eps)
 
 
 def _feed_forward(weights: FeedForwardWeights, eps: float) -> Any:
@@ -167,6 +198,30 @@ def _feed_forward(weights: FeedForwardWeights, eps: float) -> Any:
     router, experts = weights.router_EH, 0 if weights.router_EH is None else len(weights.router_EH)
     pointers = (weights.norm_H.data_ptr(), address(router), gate, up or behind, weights.down.data_ptr())
     return _FeedForward(*pointers, hidden, inner, experts, 2 * inner * hidden, weights.top_k, eps)
+
+
+def attend_rows_cpp(
+    q_BQP: Tensor, tables: Sequence[Any], lengths: Sequence[int], layout: Layout, heads: int
+) -> Tensor:
+    """Attend from one position of each sequence to the first ``lengths`` positions of its own pages.
+
+    float32 or bfloat16, as the pages are. ``tables`` are ctypes arrays of addresses, ``heads`` is G.
+    """
+    q_BQP = q_BQP.contiguous()
+    y_BQP = torch.empty_like(q_BQP)
+    rows, queries, size = q_BQP.shape
+    pointers = (POINTER * rows)(*map(ctypes.addressof, tables))
+    counts = (LONG * rows)(*lengths)
+    arguments = _Rows(
+        q_BQP.data_ptr(),
+        y_BQP.data_ptr(),
+        ctypes.addressof(pointers),
+        ctypes.addressof(counts),
+        *(rows, queries, heads, size),
+        *layout,
+    )
+    call("attend_rows", None, q_BQP.dtype == torch.bfloat16, 1, ctypes.addressof(arguments))
+    return y_BQP
 
 
 def linear_row_cpp(
@@ -180,6 +235,11 @@ def linear_row_cpp(
     half, pointers = weight_OI.dtype == torch.bfloat16, map(address, (weight_OI, bias_O, wide, y))
     call("multiply", instruction_set, half, outputs, inputs, *pointers)
     return y.to(x.dtype)
+
+
+def keys_at_once() -> int:
+    """Positions that a task of attention reads; a page has a multiple of them."""
+    return constant("keys")
 
 
 def most_experts() -> int:

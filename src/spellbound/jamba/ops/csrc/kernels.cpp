@@ -99,12 +99,27 @@ struct MambaStep {
     int N, R, K;
     float eps;
 };
+// Keys and values in pages of `page` positions, (G,page,P) each: position i lies in page i / page of its table, a number of
+// elements behind where the page begins. A page is a multiple of KEYS, or as long as all there is.
+template <class E>
+struct Pages {
+    E *const *keys, *const *values;
+    long keys_at, values_at, page, head_stride;  // from one head to the next
+};
 template <class E>
 struct AttentionStep {
     const E *norm, *q_proj, *k_proj, *v_proj, *o_proj;
-    E *keys, *values;                  // (G,capacity,P), of which the first `past` positions are filled
-    long H, Q, G, P, past, head_stride;  // Q query heads, G heads of keys and values, head_stride = capacity x P
+    Pages<E> pages;            // the first `past` positions are filled, and there is room for one more
+    long H, Q, G, P, past;     // Q query heads, G heads of keys and values
     float eps;
+};
+template <class E>
+struct AttendRows {
+    const E* q;                                   // (rows,Q,P)
+    E* y;                                         // (rows,Q,P)
+    E *const *const *tables;                      // of each row, for keys and values alike
+    const long* lengths;                          // of each row, 1 or more
+    long rows, Q, G, P, keys_at, values_at, page, head_stride;
 };
 template <class E>
 struct FeedForwardStep {
@@ -316,6 +331,7 @@ struct Table {
     void (*swiglu_forward)(const Swiglu<E>&, long, void*);
     void (*swiglu_backward)(const Swiglu<E>&, long, void*);
     void (*token_step)(const Team&, const TokenStep<E>&, float*);
+    void (*attend_rows)(const Team&, const AttendRows<E>&, long, long, long, float*);
     void (*multiply)(const Team&, const E* W, const E* bias, long rows, long columns, const float* x, float* y);
 };
 struct Kernels {
@@ -435,6 +451,23 @@ long floats(const AttentionStep<E>& s) {
     const long blocks = ceil_div(s.past + 1, KEYS);
     return 2 * padded(s.H) + 2 * padded(s.Q * s.P) + 2 * padded(s.G * s.P) + padded(s.Q * blocks * (s.P + 2)) + s.Q * blocks * KEYS;
 }
+// Rows are taken as many at a time as their work space allows.
+constexpr long ROWS_SPACE = 1L << 24;  // floats
+template <class E>
+int attend_rows(const Kernels& k, const Team& team, const AttendRows<E>& s) {
+    const long each = s.P + 2 + KEYS;
+    for (long first = 0, last = 0; first < s.rows; first = last) {
+        long blocks = 0;
+        do blocks += ceil_div(s.lengths[last++], KEYS);
+        while (last < s.rows && (blocks + ceil_div(s.lengths[last], KEYS)) * s.Q * each <= ROWS_SPACE);
+        const long space = padded((last - first) * s.Q * s.P) + padded(s.Q * blocks * (s.P + 2)) + padded(s.Q * blocks * KEYS);
+        float* memory = static_cast<float*>(std::aligned_alloc(64, space * sizeof(float)));
+        if (!memory) return NO_MEMORY;
+        with_crew(team, [&](const Team& crew) { k.of<E>().attend_rows(crew, s, first, last, blocks, memory); });
+        std::free(memory);
+    }
+    return DONE;
+}
 template <class E>
 long floats(const FeedForwardStep<E>& s) {
     return 3 * padded(s.H) + 2 * s.top_k * padded(s.F);
@@ -468,6 +501,7 @@ EXPORT int spellbound_lanes(const char* name) {
 }
 EXPORT int spellbound_tile() { return TILE; }
 EXPORT int spellbound_rows() { return ROWS; }
+EXPORT int spellbound_keys() { return KEYS; }
 EXPORT int spellbound_max_taps() { return MAX_TAPS; }
 EXPORT int spellbound_max_experts() { return MAX_EXPERTS; }
 
@@ -493,6 +527,7 @@ ENTRY(conv_backward, ConvBackward, conv_backward(*k, team, batches, s))
 ENTRY(norm, Norm, norm(*k, team, s))
 ENTRY(swiglu, Swiglu, swiglu(*k, team, s))
 ENTRY(token_step, TokenStep, token_step(*k, team, s))
+ENTRY(attend_rows, AttendRows, attend_rows(*k, team, s))
 
 // y = W x + bias for one row x; W (rows, columns) and bias, which may be null, of type E, x and y float.
 EXPORT int spellbound_multiply(const char* name, int half, int threads, Runner runner, long rows, long columns, const void* W,

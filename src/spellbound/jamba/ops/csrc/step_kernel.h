@@ -116,22 +116,24 @@ static void mamba_step(const Team& team, const MambaStep<E>& s, float* x, float*
              [&](long first, long last) { add(x, out, first, last); });
 }
 
-// Attention of all heads that share keys over one block of KEYS keys: for each head the highest score, the sum of weights
-// relative to it, and the weighted sum of values (P).
+// Attention of all heads that share keys over one block of KEYS keys, which lie in one page: for each head the highest score,
+// the sum of weights relative to it, and the weighted sum of values (P).
 template <class E>
-static void attend_block(const AttentionStep<E>& s, const float* q, long group, long begin, long end, float* scores, float* parts) {
-    const E *keys = s.keys + group * s.head_stride, *values = s.values + group * s.head_stride;
-    const long P = s.P, heads = s.Q / s.G;
-    for (long i = begin; i < end; ++i)
-        for (long r = 0; r < heads; ++r) scores[r * KEYS + i - begin] = dot_row(keys + i * P, P, q + r * P);
+static void attend_block(const Pages<E>& s, const float* q, long heads, long P, long group, long begin, long end, float* scores,
+                         float* parts) {
+    const long offset = group * s.head_stride + begin % s.page * P, count = end - begin;
+    const E* keys = s.keys[begin / s.page] + s.keys_at + offset;
+    const E* values = s.values[begin / s.page] + s.values_at + offset;
+    for (long i = 0; i < count; ++i)
+        for (long r = 0; r < heads; ++r) scores[r * KEYS + i] = dot_row(keys + i * P, P, q + r * P);
     for (long r = 0; r < heads; ++r) {
         float *row = scores + r * KEYS, *part = parts + r * (P + 2), highest = row[0], total = 0.0f;
-        for (long i = 1; i < end - begin; ++i) highest = row[i] > highest ? row[i] : highest;
-        for (long i = 0; i < end - begin; i += LANES) {
-            const int width = end - begin - i < LANES ? (int)(end - begin - i) : LANES;
+        for (long i = 1; i < count; ++i) highest = row[i] > highest ? row[i] : highest;
+        for (long i = 0; i < count; i += LANES) {
+            const int width = count - i < LANES ? (int)(count - i) : LANES;
             store(row + i, exp2_vec(load(row + i, width) - highest), width);
         }
-        for (long i = 0; i < end - begin; ++i) total += row[i];
+        for (long i = 0; i < count; ++i) total += row[i];
         part[0] = highest;
         part[1] = total;
     }
@@ -139,11 +141,27 @@ static void attend_block(const AttentionStep<E>& s, const float* q, long group, 
         const int width = P - c < LANES ? (int)(P - c) : LANES;
         for (long r = 0; r < heads; ++r) {
             Vec sum{};
-            for (long i = begin; i < end; ++i) sum += load(values + i * P + c, width) * scores[r * KEYS + i - begin];
+            for (long i = 0; i < count; ++i) sum += load(values + i * P + c, width) * scores[r * KEYS + i];
             store(parts + r * (P + 2) + 2 + c, sum, width);
         }
     }
 }
+
+// Puts the parts of one head together, `next` floats from one block to the next: mixed (P).
+static inline void merge_blocks(const float* first, long blocks, long next, long P, float* mixed) {
+    float highest = first[0], total = 0.0f;
+    for (long b = 1; b < blocks; ++b) highest = first[b * next] > highest ? first[b * next] : highest;
+    for (long c = 0; c < P; ++c) mixed[c] = 0.0f;
+    for (long b = 0; b < blocks; ++b) {
+        const float* part = first + b * next;
+        const float weight = exp2_vec(splat(part[0] - highest))[0];
+        total += weight * part[1];
+        for (long c = 0; c < P; ++c) mixed[c] += weight * part[2 + c];
+    }
+    for (long c = 0; c < P; ++c) mixed[c] /= total;
+}
+
+static inline float score_scale(long P) { return LOG2E / __builtin_sqrtf((float)P); }  // scores to the base 2
 
 // x += o_proj(attention(norm(x))) over the past and this token, whose key and value are written behind the past.
 template <class E>
@@ -156,34 +174,57 @@ static void attention_step(const Team& team, const AttentionStep<E>& s, float* x
     multiply(team, s.q_proj, (const E*)nullptr, s.Q * P, s.H, normal, q);
     multiply(team, s.k_proj, (const E*)nullptr, s.G * P, s.H, normal, k);
     multiply(team, s.v_proj, (const E*)nullptr, s.G * P, s.H, normal, v);
-    const float scale = LOG2E / __builtin_sqrtf((float)P);  // scores to the base 2
+    const float scale = score_scale(P);
     for (long i = 0; i < s.Q * P; ++i) q[i] *= scale;
+    E* own_keys = s.pages.keys[s.past / s.pages.page] + s.pages.keys_at + s.past % s.pages.page * P;
+    E* own_values = s.pages.values[s.past / s.pages.page] + s.pages.values_at + s.past % s.pages.page * P;
     for (long g = 0; g < s.G; ++g)
         for (long c = 0; c < P; c += LANES) {
             const int width = P - c < LANES ? (int)(P - c) : LANES;
-            const long at = g * s.head_stride + s.past * P + c;
-            store(s.keys + at, load(k + g * P + c, width), width);
-            store(s.values + at, load(v + g * P + c, width), width);
+            store(own_keys + g * s.pages.head_stride + c, load(k + g * P + c, width), width);
+            store(own_values + g * s.pages.head_stride + c, load(v + g * P + c, width), width);
         }
     parallel(team, s.G * blocks, 2 * s.G * length * P, [&](long task) {
         const long group = task / blocks, begin = task % blocks * KEYS, end = begin + KEYS < length ? begin + KEYS : length;
-        attend_block(s, q + group * heads * P, group, begin, end, scores + task * heads * KEYS, parts + task * heads * (P + 2));
+        attend_block(s.pages, q + group * heads * P, heads, P, group, begin, end, scores + task * heads * KEYS,
+                     parts + task * heads * (P + 2));
     });
-    for (long head = 0; head < s.Q; ++head) {
-        const float* first = parts + (head / heads * blocks * heads + head % heads) * (P + 2);
-        const long next = heads * (P + 2);
-        float highest = first[0], total = 0.0f;
-        for (long b = 1; b < blocks; ++b) highest = first[b * next] > highest ? first[b * next] : highest;
-        for (long c = 0; c < P; ++c) mixed[head * P + c] = 0.0f;
-        for (long b = 0; b < blocks; ++b) {
-            const float* part = first + b * next;
-            const float weight = exp2_vec(splat(part[0] - highest))[0];
-            total += weight * part[1];
-            for (long c = 0; c < P; ++c) mixed[head * P + c] += weight * part[2 + c];
-        }
-        for (long c = 0; c < P; ++c) mixed[head * P + c] /= total;
-    }
+    for (long head = 0; head < s.Q; ++head)
+        merge_blocks(parts + (head / heads * blocks * heads + head % heads) * (P + 2), blocks, heads * (P + 2), P, mixed + head * P);
     multiply(team, s.o_proj, (const E*)nullptr, s.H, s.Q * P, mixed, out, [&](long first, long last) { add(x, out, first, last); });
+}
+
+// One query position for each of some rows over what its own pages hold. `blocks` of KEYS keys have the rows together, and
+// `memory` holds their queries, parts and scores.
+template <class E>
+static void attend_rows(const Team& team, const AttendRows<E>& s, long first, long last, long blocks, float* memory) {
+    const long P = s.P, heads = s.Q / s.G, width = s.Q * P;
+    float *q = memory, *parts = q + padded((last - first) * width), *scores = parts + padded(s.Q * blocks * (P + 2));
+    const float scale = score_scale(P);
+    for (long i = 0; i < (last - first) * width; ++i) q[i] = to_float(s.q[first * width + i]) * scale;
+    parallel(team, s.G * blocks, 2 * s.G * blocks * KEYS * P, [&](long task) {
+        const long group = task / blocks;
+        long block = task % blocks, row = first;
+        for (long own; block >= (own = (s.lengths[row] + KEYS - 1) / KEYS); ++row) block -= own;
+        const long begin = block * KEYS, end = begin + KEYS < s.lengths[row] ? begin + KEYS : s.lengths[row];
+        const Pages<E> pages = {s.tables[row], s.tables[row], s.keys_at, s.values_at, s.page, s.head_stride};
+        attend_block(pages, q + (row - first) * width + group * heads * P, heads, P, group, begin, end,
+                     scores + task * heads * KEYS, parts + task * heads * (P + 2));
+    });
+    long before = 0;
+    for (long row = first; row < last; ++row) {
+        const long own = (s.lengths[row] + KEYS - 1) / KEYS;
+        for (long head = 0; head < s.Q; ++head) {
+            float* mixed = q + (row - first) * width + head * P;
+            const float* part = parts + ((head / heads * blocks + before) * heads + head % heads) * (P + 2);
+            merge_blocks(part, own, heads * (P + 2), P, mixed);
+            for (long c = 0; c < P; c += LANES) {
+                const int lanes = P - c < LANES ? (int)(P - c) : LANES;
+                store(s.y + row * width + head * P + c, load(mixed + c, lanes), lanes);
+            }
+        }
+        before += own;
+    }
 }
 
 // Weights and indices of the best experts, best first: softmax over all, not renormalised.

@@ -1,0 +1,186 @@
+"""What a Jamba remembers of one sequence, in pages: it goes on without copying and branches at no cost.
+
+Mamba states are never written to, only replaced, so a fork shares them. Keys and values lie in pages of
+``PAGE`` positions, which are only ever appended to: a fork shares all of them, and the last one is copied by
+whoever comes second to write into it.
+
+L attention layers, G key/value heads, P head size, K convolution window, D channels, N states.
+"""
+
+import ctypes
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from spellbound.jamba.ops.cpp.library import POINTER
+from spellbound.jamba.ops.cpp.step import Layout
+from spellbound.jamba.state import MambaState
+
+if TYPE_CHECKING:
+    from spellbound.jamba.model import JambaForCausalLM
+
+PAGE = 256
+"""Positions of a page; a multiple of what one task of the attention kernel reads."""
+
+
+class Page:
+    """Keys and values of ``PAGE`` positions in all attention layers: ``numbers`` (L, 2, G, PAGE, P)."""
+
+    __slots__ = ("__weakref__", "filled", "numbers")
+
+    def __init__(self, numbers: Tensor, filled: int = 0) -> None:
+        self.numbers = numbers
+        self.filled = filled
+        """Positions that somebody has written or is about to write; what lies before never changes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole page, filled or not."""
+        return self.numbers.nbytes
+
+
+class MambaRow(NamedTuple):
+    """What one sequence remembers in a Mamba layer: a row of the batch it was read in."""
+
+    window_BKD: Tensor
+    ssm_BDN: Tensor
+    row: int
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Return (1, K, D) and (1, D, N)."""
+        rows = slice(self.row, self.row + 1)
+        return self.window_BKD[rows], self.ssm_BDN[rows]
+
+    def alone(self) -> "MambaRow":
+        """Return one that keeps no other rows in memory."""
+        if len(self.ssm_BDN) == 1:
+            return self
+        window, ssm = self.tensors()
+        return MambaRow(window.clone(), ssm.clone(), 0)
+
+
+class SequenceState:
+    """The state of one sequence; made by ``new_sequence``, advanced by ``read_together``.
+
+    A forward that fails leaves it as it was. Forks are independent of one another.
+    """
+
+    def __init__(self, model: "JambaForCausalLM", mamba: list[MambaRow], length: int) -> None:
+        self.model = model
+        self.mamba = mamba
+        """One for each Mamba layer."""
+        self.pages: list[Page] = []
+        self.length = length
+        self._addresses: list[int] = []
+        self._table: ctypes.Array[ctypes.c_void_p] = (POINTER * 0)()
+
+    def fork(self) -> Self:
+        """Return a state that goes on from here, while this one stays or goes on elsewhere."""
+        other = type(self)(self.model, list(self.mamba), self.length)
+        other.pages = list(self.pages)
+        other._addresses = list(self._addresses)
+        return other
+
+    def alone(self) -> Self:
+        """Return a fork whose Mamba states hold no others of a batch in memory."""
+        other = self.fork()
+        other.mamba = [each.alone() for each in other.mamba]
+        return other
+
+    def hold(self, pages: list[Page]) -> None:
+        """Take pages that hold the keys and values of all positions read so far."""
+        self.pages = list(pages)
+        self._addresses = [page.numbers.data_ptr() for page in pages]
+
+    def reserve(self, count: int) -> None:
+        """Claim room for so many positions behind the last one."""
+        inside = self.length % PAGE
+        needed = -(-(self.length + count) // PAGE)
+        if inside and self.pages[self.length // PAGE].filled > inside:
+            self._replace(self.length // PAGE, inside)
+        del self.pages[max(needed, -(-self.length // PAGE)) :]  # of a forward that failed
+        del self._addresses[len(self.pages) :]
+        while len(self.pages) < needed:
+            self._append(Page(_new_page(self.model)))
+        for number in range(self.length // PAGE, needed):
+            self.pages[number].filled = min(PAGE, self.length + count - number * PAGE)
+
+    def advance(self, mamba: list[MambaRow], count: int) -> None:
+        """Become the state behind the positions just read."""
+        self.__dict__.update(mamba=mamba, length=self.length + count)  # an interrupt finds both or neither
+
+    def write(self, layer: int, keys_TGP: Tensor, values_TGP: Tensor) -> None:
+        """Put keys and values of one attention layer behind the last position, where room was reserved."""
+        at, end = self.length, self.length + len(keys_TGP)
+        while at < end:
+            page, inside = self.pages[at // PAGE].numbers[layer], at % PAGE
+            count = min(PAGE - inside, end - at)
+            part = slice(at - self.length, at - self.length + count)
+            page[0, :, inside : inside + count] = keys_TGP[part].transpose(0, 1)
+            page[1, :, inside : inside + count] = values_TGP[part].transpose(0, 1)
+            at += count
+
+    def gather(self, layer: int, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values (1, G, end - begin, P) of positions that begin at a page."""
+        pages = [page.numbers[layer] for page in self.pages[begin // PAGE : -(-end // PAGE)]]
+        both_2GSP = pages[0] if len(pages) == 1 else torch.stack(pages, 2).flatten(2, 3)
+        keys, values = both_2GSP[:, None, :, : end - begin]
+        return keys, values
+
+    def table(self) -> "ctypes.Array[ctypes.c_void_p]":
+        """Return the addresses of all pages, for the kernels; valid while this state is not changed."""
+        if len(self._table) < len(self.pages) or self._table[: len(self.pages)] != self._addresses:
+            room = max(8, 2 * len(self.pages))
+            self._table = (POINTER * room)(*self._addresses)
+        return self._table
+
+    def layout(self, layer: int) -> Layout:
+        """Say where an attention layer's keys and values lie in a page."""
+        stride_layer, stride_values, stride_head, *_ = self.pages[0].numbers.stride()
+        keys_at = layer * stride_layer
+        return Layout(keys_at, keys_at + stride_values, PAGE, stride_head)
+
+    def fits(self, dtype: torch.dtype) -> bool:
+        """Say whether the CPU's kernels can read it beside weights of ``dtype``."""
+        return all(
+            (window.dtype, ssm.dtype) == (dtype, torch.float32)
+            and window.is_contiguous()
+            and ssm.is_contiguous()
+            for window, ssm, _ in self.mamba
+        ) and all(page.numbers.dtype == dtype for page in self.pages[-1:])
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of the Mamba states."""
+        return sum(tensor.nbytes for each in self.mamba for tensor in each.tensors())
+
+    def _append(self, page: Page) -> None:
+        self.pages.append(page)
+        self._addresses.append(page.numbers.data_ptr())
+
+    def _replace(self, number: int, inside: int) -> None:
+        """Copy a page of which another sequence has taken what follows."""
+        page = Page(torch.empty_like(self.pages[number].numbers), inside)
+        page.numbers[:, :, :, :inside] = self.pages[number].numbers[:, :, :, :inside]
+        self.pages[number] = page
+        self._addresses[number] = page.numbers.data_ptr()
+
+
+def new_sequence(model: "JambaForCausalLM") -> SequenceState:
+    """Return the state before the first token."""
+    layers = model.model.new_layer_states(1, model.dtype)
+    mamba = [MambaRow(each.conv_BKD, each.ssm_BDN, 0) for each in layers if isinstance(each, MambaState)]
+    return SequenceState(model, mamba, 0)
+
+
+def page_shape(model: "JambaForCausalLM") -> tuple[int, int, int, int, int]:
+    """Return (L, 2, G, PAGE, P) of a model's pages."""
+    config = model.config
+    layers = sum(kind == "attention" for kind in config.layers_block_type)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return layers, 2, config.num_key_value_heads, PAGE, size
+
+
+def _new_page(model: "JambaForCausalLM") -> Tensor:
+    return torch.empty(page_shape(model), dtype=model.dtype, device=model.device)

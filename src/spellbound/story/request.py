@@ -1,0 +1,93 @@
+"""What is asked of a server: a prompt and options as the body of a request, in the dialect it understands."""
+
+import re
+
+from spellbound.directives import Character, StoryPrompt, grammar, structural_tag
+from spellbound.story.generator import WriteOptions
+from spellbound.story.server import ServerSettings
+
+Body = dict[str, object]
+
+# As LocalGenerator gives itself.
+_TOKENS_A_WORD = 8
+_LEAST_BUDGET = 1024
+_NAME_OR_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|\w+')
+
+
+def request_body(prompt: StoryPrompt, options: WriteOptions, server: ServerSettings) -> Body:
+    """Return the body of a streamed request; the model's name is left to whoever knows it."""
+    text = prompt.render()
+    asked: Body = {"messages": [{"role": "user", "content": text}]}
+    if server.api == "completions":
+        asked = {"prompt": f"{text}\n"}
+    limit = "max_completion_tokens" if (server.api, server.dialect) == ("chat", "openai") else "max_tokens"
+    return {
+        **asked,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        limit: token_limit(options),
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        **_of_its_own(options, server),
+        **(_constraint(prompt, server) if options.constrain else {}),
+    }
+
+
+def token_limit(options: WriteOptions) -> int:
+    """Return how many tokens may be written."""
+    return options.max_tokens or max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
+
+
+def _of_its_own(options: WriteOptions, server: ServerSettings) -> Body:
+    """Fields that OpenAI does not have, by the names that this server gives them."""
+    match server.dialect:
+        case "openai":
+            return {}
+        case "llama.cpp":
+            # Its own default is the 40 likeliest.
+            return {"min_p": options.min_p, "repeat_penalty": options.repetition_penalty, "top_k": 0}
+        case "vllm" | "vllm-xgrammar":
+            fields: Body = {
+                "min_p": options.min_p,
+                "repetition_penalty": options.repetition_penalty,
+                "top_k": -1,  # a checkpoint's generation_config may say otherwise
+                # With every piece, for a passage that we end is left without the last one.
+                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            }
+            if options.words:  # a word has at least one token; how many it will be nobody can tell a server
+                fields["min_tokens"] = min(options.words, token_limit(options))
+            return fields
+
+
+def _constraint(prompt: StoryPrompt, server: ServerSettings) -> Body:
+    """Well-formed text with speakers of the cast alone, as the server can be told."""
+    cast, tags = prompt.characters, prompt.tags
+    match server.dialect:
+        case "vllm":
+            return {"structured_outputs": {"grammar": grammar(cast, tags=tags)}}
+        case "vllm-xgrammar":
+            return {"structured_outputs": {"structural_tag": structural_tag(cast, tags=tags)}}
+        case "llama.cpp":
+            return {"grammar": gbnf(cast, tags=tags)}
+        case "openai":
+            return {}
+
+
+def gbnf(cast: tuple[Character | str, ...], *, tags: bool = True) -> str:
+    """Return the grammar of the output in llama.cpp's notation: the same rules, names without underscores."""
+    if not tags:
+        return "root ::= [^<>]*\n"
+    rules = (line.split(": ", 1) for line in grammar(cast).splitlines() if not line.startswith("TEXT:"))
+    lines = [f"{_spelled(name)} ::= {_spelled(rule)}" for name, rule in rules]
+    # One character, for in a repeated rule a text of several would be read in very many ways.
+    return "\n".join([*lines, "text ::= [^<>]\n"]).replace("start ::=", "root ::=", 1)
+
+
+def _spelled(rule: str) -> str:
+    """Spell the names in a rule as llama.cpp does; literals stay."""
+
+    def spell(match: re.Match[str]) -> str:
+        return match[0] if match[0][0] == '"' else match[0].lower().replace("_", "-")
+
+    return _NAME_OR_LITERAL.sub(spell, rule)

@@ -1,0 +1,249 @@
+"""Many requests at once: each gets what it would get alone, nobody holds up the others, nothing leaks."""
+
+import gc
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from spellbound.engine import Disk, Engine, Generation, Request, SamplingParams, StoryCache, generate
+from spellbound.errors import EngineBusy, EnvironmentFault
+from spellbound.jamba import JambaForCausalLM
+
+
+def greedy(count: int) -> SamplingParams:
+    return SamplingParams(temperature=0.0, max_tokens=count)
+
+
+def story(seed: int, length: int) -> list[int]:
+    draw = random.Random(seed)
+    return [1, *(draw.randrange(3, 320) for _ in range(length - 1))]
+
+
+def alone(model: JambaForCausalLM, ids: list[int], count: int) -> list[int]:
+    return list(
+        Engine(model, cache=StoryCache(max_bytes=0)).generate(Request(prompt_ids=ids, params=greedy(count)))
+    )
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if true():
+            return
+        time.sleep(0.005)
+    raise AssertionError("never came true")
+
+
+def test_texts_written_together_are_those_written_alone(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, chunk=64)
+    prompts = [story(seed, 20 + 37 * seed) for seed in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        ran = pool.map(lambda ids: list(engine.generate(Request(prompt_ids=ids, params=greedy(30)))), prompts)
+        found = list(ran)
+    assert found == [alone(tiny_model, ids, 30) for ids in prompts]
+    assert engine.load == (0, 0)
+
+
+def test_a_step_is_shared(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model)
+    generations = [engine.generate(Request(prompt_ids=story(n, 9), params=greedy(40))) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        written: list[list[int]] = list(pool.map(list, generations))
+    assert [len(tokens) for tokens in written] == [40] * 8
+    assert engine.steps < 8 * 40 / 2
+
+
+def test_a_long_prompt_does_not_hold_up_who_writes(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, chunk=32, cache=StoryCache(max_bytes=0))
+    writing = engine.generate(Request(prompt_ids=story(1, 5), params=greedy(400)))
+    next(writing)
+    reading = engine.generate(Request(prompt_ids=story(2, 480), params=greedy(1)))
+    reader = threading.Thread(target=lambda: list(reading))
+    reader.start()
+    before = writing.stats.written_tokens
+    reader.join()
+    # 480 tokens at a quarter of a chunk beside a text that is written: a token of it in each of 60 steps.
+    assert writing.stats.written_tokens - before >= 50
+    writing.close()
+
+
+def test_prompts_are_read_in_turn(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, chunk=16, cache=StoryCache(max_bytes=0))
+    ends: list[str] = []
+
+    def read(name: str, ids: list[int]) -> None:
+        list(engine.generate(Request(prompt_ids=ids, params=greedy(1))))
+        ends.append(name)
+
+    long = threading.Thread(target=read, args=("long", story(1, 500)))
+    long.start()
+    wait_until(lambda: engine.steps > 2)
+    short = threading.Thread(target=read, args=("short", story(2, 40)))
+    short.start()
+    long.join()
+    short.join()
+    assert ends == ["short", "long"]
+
+
+def test_one_that_leaves_frees_its_place_within_a_step(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, max_streams=1)
+    first = engine.generate(Request(prompt_ids=story(1, 9), params=greedy(100_000)))
+    next(first)
+    second = engine.generate(Request(prompt_ids=story(2, 9), params=greedy(3)))
+    third = engine.generate(Request(prompt_ids=story(3, 9), params=greedy(3)))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(list, second)
+        wait_until(lambda: engine.load == (1, 1))
+        gone = pool.submit(list, third)
+        wait_until(lambda: engine.load == (1, 2))
+        third.close()  # while it waits
+        assert gone.result() == []
+        at = engine.steps
+        first.close()
+        assert engine.steps - at <= 2
+        assert len(waiting.result()) == 3
+    assert first.finish_reason == "cancelled"
+    assert engine.load == (0, 0)
+
+
+def test_too_many_are_refused_and_a_deadline_counts_while_waiting(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, max_streams=1, max_waiting=1)
+    first = engine.generate(Request(prompt_ids=story(1, 9), params=greedy(100_000)))
+    next(first)
+    second = engine.generate(Request(prompt_ids=story(2, 9), params=greedy(3), seconds=0.3))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(list, second)
+        wait_until(lambda: engine.load == (1, 1))
+        with pytest.raises(EngineBusy, match="1 requests are waiting already"):
+            next(engine.generate(Request(prompt_ids=[5], params=greedy(1))))
+        assert waiting.result() == []
+    assert second.finish_reason == "deadline"
+    first.close()
+
+
+def test_a_request_that_fails_fails_alone_and_the_engine_goes_on(
+    tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_model)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "read_together", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(engine.generate(Request(prompt_ids=story(1, 9), params=greedy(5))))
+    assert list(engine.generate(Request(prompt_ids=story(1, 9), params=greedy(5)))) == alone(
+        tiny_model, story(1, 9), 5
+    )
+
+
+def test_closing_ends_everybody_and_nobody_begins_after(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, max_streams=1)
+    generations = [engine.generate(Request(prompt_ids=story(n, 9), params=greedy(100_000))) for n in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(list, generation) for generation in generations]
+        wait_until(lambda: engine.load == (1, 2))
+        engine.close()
+        assert sum(bool(each.result()) for each in running) == 1
+    assert {generation.finish_reason for generation in generations} == {"cancelled"}
+    with pytest.raises(EnvironmentFault, match="closed"):
+        next(engine.generate(Request(prompt_ids=[5], params=greedy(1))))
+
+
+def test_an_engine_nobody_holds_ends_its_thread(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model)
+    list(engine.generate(Request(prompt_ids=[5, 6], params=greedy(2))))
+    gone, thread = weakref.ref(engine), engine._thread
+    assert thread is not None
+    del engine
+    wait_until(lambda: gc.collect() >= 0 and gone() is None and not thread.is_alive())
+
+
+def test_requests_that_come_and_go_leave_nothing_behind(tiny_model: JambaForCausalLM) -> None:
+    cache = StoryCache(max_bytes=1 << 18)
+    engine, draw = Engine(tiny_model, cache=cache, max_streams=8), random.Random(5)
+
+    def one(seed: int) -> None:
+        generation = engine.generate(Request(prompt_ids=story(seed, 40), params=greedy(30)))
+        for place, _ in enumerate(generation):
+            if place == seed % 50:
+                generation.close()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, (draw.randrange(10_000) for _ in range(60))))
+        gc.collect()
+        before = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+        list(pool.map(one, (draw.randrange(10_000) for _ in range(120))))
+    gc.collect()
+    assert engine.load == (0, 0)
+    assert cache.nbytes <= cache.max_bytes
+    assert sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()) < before + 100
+
+
+OPERATIONS = 3000
+
+
+def test_thousands_of_turns_forks_undos_cancellations_and_restarts(
+    tiny_model: JambaForCausalLM, tmp_path: Path
+) -> None:
+    """Against a plain oracle: every text that came to its end is the one a fresh engine writes."""
+    draw = random.Random(11)
+
+    def new_engine() -> Engine:
+        disk = Disk(tmp_path, tiny_model, max_bytes=1 << 21)
+        return Engine(tiny_model, cache=StoryCache(max_bytes=1 << 20, disk=disk), chunk=48, max_streams=6)
+
+    engine = new_engine()
+    branches = [story(seed, 30) for seed in range(5)]
+    running: list[tuple[Generation, list[int], int, list[int]]] = []
+    compared = reused = restarts = 0
+
+    def drain(generation: Generation, into: list[int], count: int) -> None:
+        into.extend(token for _, token in zip(range(count), generation, strict=False))
+
+    for _ in range(OPERATIONS):
+        what = draw.random()
+        if what < 0.4 and len(running) < 8:  # the next turn of a story
+            ids = [*draw.choice(branches), *story(draw.randrange(10**6), draw.randrange(1, 25))[1:]]
+            if len(ids) > 400:
+                ids = ids[:30]
+            count = draw.randrange(1, 12)
+            boundaries = (len(ids) // 2,) if draw.random() < 0.3 else ()
+            request = Request(
+                prompt_ids=ids,
+                params=greedy(count),
+                boundaries=boundaries,
+                space=draw.choice(("a", "a", "b")),
+            )
+            running.append((engine.generate(request), ids, count, []))
+        elif what < 0.75 and running:  # some more of a text
+            generation, _, _, tokens = draw.choice(running)
+            drain(generation, tokens, draw.randrange(1, 6))
+        elif what < 0.9 and running:  # one to its end, now and then compared, from which the story goes on
+            generation, ids, count, tokens = running.pop(draw.randrange(len(running)))
+            drain(generation, tokens, 1000)
+            assert generation.finish_reason == "length"
+            assert len(tokens) == count
+            reused += generation.stats.reused_tokens
+            if draw.random() < 0.5:
+                assert tokens == alone(tiny_model, ids, count)
+                compared += 1
+            branches[draw.randrange(5)] = [*ids, *tokens]
+        elif what < 0.97 and running:  # undone
+            generation, ids, _, tokens = running.pop(draw.randrange(len(running)))
+            generation.close()
+            branches[draw.randrange(5)] = [*ids, *tokens][: draw.randrange(20, len(ids) + 1)]
+        elif what > 0.99:  # the program ends, and begins again
+            for generation, *_ in running:
+                generation.close()
+            running.clear()
+            engine.close()
+            engine = new_engine()
+            restarts += 1
+    engine.close()
+    assert compared > 40
+    assert reused > 5_000
+    assert restarts > 3
