@@ -142,6 +142,26 @@ def _model_aims() -> list[Aim]:
     ]
 
 
+def _story_aims() -> list[Aim]:
+    """A turn costs what it adds, not what was written."""
+    aim = partial(Aim, theme="story", config="narrow", measure="time", against="ours fp32")
+    longest = 262144 - 2000
+    flat = partial(aim, tokens=longest, against_tokens=2048, at_most=1.5)
+    return [
+        flat(what="next turn outside attention"),
+        flat(what="regenerate"),
+        Aim(
+            theme="story",
+            what="next turn",
+            config="narrow",
+            tokens=32768,
+            measure="speed",
+            against="ours fp32, cold",
+            at_least=50.0,
+        ),
+    ]
+
+
 def _train_aims() -> list[Aim]:
     step = partial(Aim, theme="train", what="training step", config="bench", tokens=512, batch=2)
     return [
@@ -167,4 +187,4 @@ def aims_of(theme: str, hardware: str) -> list[Aim]:
     card = hardware.startswith("cuda")
     if theme == "scan":
         return _scan_aims() if card else []
-    return [] if card else {"model": _model_aims, "train": _train_aims}[theme]()
+    return [] if card else {"model": _model_aims, "train": _train_aims, "story": _story_aims}[theme]()

@@ -12,6 +12,7 @@ from benchmarks.lines import Line, Machine, read_file
 TITLES = {
     "model": "Reading and writing with a whole model",
     "train": "A training step",
+    "story": "Turns of a long story, and many stories at once",
     "scan": "The selective scan and the causal convolution",
 }
 REACHED = {True: "reached", False: "**missed**", None: "not measured"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bench_model, bench_scan, bench_train
+from benchmarks import bench_model, bench_scan, bench_story, bench_train
 from benchmarks.jobs import Job
 from benchmarks.lines import Line
 from benchmarks.machine import describe
@@ -61,6 +61,39 @@ def test_a_model_measurement_gives_tokens_a_second(measure: Measure, name: str, 
     assert line.value > 0
     assert line.version
     assert (line.reps, line.name, line.threads, line.error) == (1, name, 2, "")
+
+
+@pytest.mark.parametrize(
+    ("measure", "what", "lines"),
+    [
+        (bench_story.next_turn, bench_story.NEXT, 3),
+        (bench_story.regenerate, bench_story.AGAIN, 1),
+        (bench_story.fork, bench_story.FORK, 1),
+        (bench_story.restart, bench_story.RESTART, 1),
+        (bench_story.cold, bench_story.NEXT, 1),
+    ],
+)
+def test_a_turn_gives_milliseconds(measure: Measure, what: str, lines: int) -> None:
+    found = lines_of(measure, "ours fp32", what, 2100)
+    assert len(found) == lines
+    assert found[0].what == what
+    for line in found:
+        assert line.unit == "ms"
+        assert line.value is not None
+        assert not line.error
+
+
+def test_a_peer_takes_the_same_turn() -> None:
+    options = {"goes_on": False, "note": "reads everything again"}
+    (line,) = lines_of(bench_story.peer_turn, "transformers", bench_story.AGAIN, 40, options=options)
+    assert line.value is not None
+    assert line.note == "reads everything again"
+
+
+def test_many_at_once_gives_tokens_a_second_and_memory_of_each() -> None:
+    speed, memory = lines_of(bench_story.streams, "ours fp32", bench_story.STREAMS, batch=3)
+    assert speed.value is not None
+    assert (speed.unit, memory.unit, memory.what) == ("tokens/s", "MiB a stream", bench_story.MEMORY)
 
 
 def test_ours_is_compared_with_transformers_before_it_is_measured() -> None:

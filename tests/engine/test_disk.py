@@ -215,7 +215,8 @@ for number in range(1000):
 def killed_model() -> JambaForCausalLM:
     """The same weights in every process."""
     torch.manual_seed(5)
-    return ours(vocab_size=320).eval()
+    model: JambaForCausalLM = ours(vocab_size=320).eval()
+    return model
 
 
 @pytest.mark.parametrize("saved", [1, 4])

@@ -120,7 +120,7 @@ class StoryCache:
             yield node
             waiting.extend(node.children.values())
 
-    def find(self, ids: Sequence[int], space: str = "") -> Found:
+    def find(self, ids: Sequence[int] | Ids, space: str = "") -> Found:
         """Return the longest snapshot that begins `ids`; one that ends with them needs to have its logits."""
         prompt = np.asarray(ids, np.int32)
         node, matched, path = self._root(_name(space)), 0, []
@@ -143,7 +143,7 @@ class StoryCache:
                 return Found(snapshot, node.end, matched)
         return Found(None, 0, matched)
 
-    def put(self, ids: Sequence[int], snapshot: Snapshot, space: str = "") -> None:
+    def put(self, ids: Sequence[int] | Ids, snapshot: Snapshot, space: str = "") -> None:
         """Hold a snapshot of these tokens; the least valuable ones leave if there is no room."""
         self._clock += 1
         name = _name(space)

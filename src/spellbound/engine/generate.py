@@ -9,15 +9,16 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Condition, Thread
 from time import perf_counter
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from spellbound.engine.cache import Snapshot, StoryCache
+from spellbound.engine.cache import Ids, Snapshot, StoryCache
 from spellbound.engine.constraint import forbid
 from spellbound.engine.requests import FinishReason, Generation, Request
 from spellbound.engine.sampling import sample
@@ -28,7 +29,7 @@ _SPACING = 1024
 """Prompt tokens between two snapshots of a long prompt."""
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
 _SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
-_FEW = 2  # texts that are quicker written one by one, each in one call, than together
+_FEW = 4  # texts that are quicker written one by one, each in one call, than together
 
 
 class Engine:
@@ -73,8 +74,9 @@ class Engine:
 
         `cancelled` is asked while the reader waits for tokens.
         """
-        self._check(request)
-        return Generation(self, request, cancelled)
+        generation = Generation(self, request, cancelled)
+        self._check(generation.prompt, request)
+        return generation
 
     @property
     def load(self) -> tuple[int, int]:
@@ -178,7 +180,7 @@ class Engine:
         for stream in self._running:
             if not stream.writing and room > 0:
                 begin, end = stream.at, min(stream.mark(), stream.at + room)
-                ids = list(stream.request.prompt_ids[begin:end])
+                ids = stream.prompt[begin:end].tolist()
                 batch.append((stream, Piece(ids, stream.state, wanted=stream.wants_logits(end))))
                 room -= end - begin
         return batch
@@ -196,8 +198,8 @@ class Engine:
             else:
                 stream.read(count)
                 if stream.at in stream.marks:
-                    self._keep(stream, stream.request.prompt_ids[: stream.at], logits_V)
-                if stream.at < len(stream.request.prompt_ids):
+                    self._keep(stream, stream.prompt[: stream.at], logits_V)
+                if stream.at < len(stream.prompt):
                     return
                 stream.begin_writing()
             stream.logits_V = None if logits_V is None else logits_V.float().cpu()
@@ -208,7 +210,7 @@ class Engine:
         if reason is not None:
             self._leave(stream, reason)
 
-    def _keep(self, stream: _Stream, ids: Sequence[int], logits_V: Tensor | None) -> None:
+    def _keep(self, stream: _Stream, ids: Ids, logits_V: Tensor | None) -> None:
         logits_V = None if logits_V is None else logits_V.float().cpu()
         self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.request.space)
 
@@ -217,26 +219,26 @@ class Engine:
         stream.left = True
         stream.stop_clock()
         if error is None and stream.fed:
-            ids = [*stream.request.prompt_ids, *stream.written[: stream.fed]]
+            ids = np.concatenate([stream.prompt, np.asarray(stream.written[: stream.fed], np.int32)])
             # The logits behind the last token that was read, whether or not one was chosen from them.
             self._keep(stream, ids, stream.logits_V)
         stream.generation.end(reason, error)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, prompt: Ids, request: Request) -> None:
         """Refuse what the model would otherwise fail on deep inside."""
-        if not request.prompt_ids:
+        if not len(prompt):
             raise ModelError("the prompt has no tokens; give at least the start token")
         size = self.model.config.vocab_size
-        for place, token in enumerate(request.prompt_ids):
-            if not 0 <= token < size:
-                raise ModelError(
-                    f"token {token} at place {place} of the prompt is not in the vocabulary of {size};"
-                    " use the tokenizer that belongs to the model"
-                )
+        wrong = np.flatnonzero((prompt < 0) | (prompt >= size))
+        if len(wrong):
+            raise ModelError(
+                f"token {prompt[wrong[0]]} at place {wrong[0]} of the prompt is not in the vocabulary of"
+                f" {size}; use the tokenizer that belongs to the model"
+            )
         unknown = sorted(token for token in request.stop_ids if not 0 <= token < size)
         if unknown:
             raise ModelError(f"stop token {unknown[0]} is not in the vocabulary of {size}")
-        length, limit = len(request.prompt_ids), self.model.config.max_position_embeddings
+        length, limit = len(prompt), self.model.config.max_position_embeddings
         if length >= limit:
             raise ModelError(
                 f"the prompt has {length} tokens and the model reads fewer than {limit};"
@@ -256,7 +258,8 @@ class _Stream:
         self.logits_V: Tensor | None = None
         self._random = torch.Generator().manual_seed(self.request.params.seed)
         self._clock = perf_counter()
-        ids, stats = self.request.prompt_ids, generation.stats
+        self.prompt, stats = generation.prompt, generation.stats
+        ids = self.prompt
         stats.queue_seconds = self._clock - generation.entered
         found = engine.cache.find(ids, self.request.space)
         self.at = stats.reused_tokens = found.length
@@ -280,7 +283,7 @@ class _Stream:
 
     def wants_logits(self, end: int) -> bool:
         """Whether a prediction is needed behind so much of the prompt."""
-        return end == len(self.request.prompt_ids)
+        return end == len(self.prompt)
 
     def read(self, count: int) -> None:
         """Count prompt tokens as read."""

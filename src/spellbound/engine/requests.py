@@ -9,9 +9,12 @@ from threading import Event
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spellbound.engine.constraint import Constraint
 from spellbound.engine.params import SamplingParams
-from spellbound.errors import InputError
+from spellbound.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from spellbound.engine.generate import Engine
@@ -40,7 +43,7 @@ class Writer(Protocol):
 class Request:
     """A prompt in tokens, and how to go on from it."""
 
-    prompt_ids: Sequence[int]
+    prompt_ids: Sequence[int] | NDArray[np.int32]
     params: SamplingParams
     stop_ids: frozenset[int] = frozenset()
     """Tokens that end the text; they are never yielded."""
@@ -90,9 +93,10 @@ class Generation:
     def __init__(self, engine: Engine, request: Request, cancelled: Callable[[], bool]) -> None:
         """Made by :meth:`Engine.generate`; the engine begins at the first token that is asked for."""
         self.request = request
+        self.prompt = _ids(request.prompt_ids)
         self.finish_reason: FinishReason = "cancelled"
         """Why it ended; `cancelled` also when it was closed early. To be read after the end."""
-        self.stats = Stats(prompt_tokens=len(request.prompt_ids))
+        self.stats = Stats(prompt_tokens=len(self.prompt))
         self._engine, self._cancelled = engine, cancelled
         self._tokens: SimpleQueue[int | None] = SimpleQueue()
         self._error: BaseException | None = None
@@ -157,3 +161,11 @@ class Generation:
         self.finish_reason, self._error = reason, error
         self._over.set()
         self._tokens.put(None)
+
+
+def _ids(tokens: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return tokens as the cache compares them; ModelError for what can be no token of any model."""
+    try:
+        return np.asarray(tokens, np.int32)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise ModelError(f"the prompt's tokens cannot be used: {error}; give whole numbers") from error

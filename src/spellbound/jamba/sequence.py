@@ -72,14 +72,13 @@ class SequenceState:
         """One for each Mamba layer."""
         self.pages: list[Page] = []
         self.length = length
-        self._addresses: list[int] = []
-        self._table: ctypes.Array[ctypes.c_void_p] = (POINTER * 0)()
+        self._table: ctypes.Array[ctypes.c_void_p] | None = None
+        """Addresses of the pages, with room for more; None if it has to be made anew."""
 
     def fork(self) -> Self:
         """Return a state that goes on from here, while this one stays or goes on elsewhere."""
         other = type(self)(self.model, list(self.mamba), self.length)
         other.pages = list(self.pages)
-        other._addresses = list(self._addresses)
         return other
 
     def alone(self) -> Self:
@@ -90,8 +89,7 @@ class SequenceState:
 
     def hold(self, pages: list[Page]) -> None:
         """Take pages that hold the keys and values of all positions read so far."""
-        self.pages = list(pages)
-        self._addresses = [page.numbers.data_ptr() for page in pages]
+        self.pages, self._table = list(pages), None
 
     def reserve(self, count: int) -> None:
         """Claim room for so many positions behind the last one."""
@@ -100,7 +98,6 @@ class SequenceState:
         if inside and self.pages[self.length // PAGE].filled > inside:
             self._replace(self.length // PAGE, inside)
         del self.pages[max(needed, -(-self.length // PAGE)) :]  # of a forward that failed
-        del self._addresses[len(self.pages) :]
         while len(self.pages) < needed:
             self._append(Page(_new_page(self.model)))
         for number in range(self.length // PAGE, needed):
@@ -130,9 +127,9 @@ class SequenceState:
 
     def table(self) -> "ctypes.Array[ctypes.c_void_p]":
         """Return the addresses of all pages, for the kernels; valid while this state is not changed."""
-        if len(self._table) < len(self.pages) or self._table[: len(self.pages)] != self._addresses:
+        if self._table is None:
             room = max(8, 2 * len(self.pages))
-            self._table = (POINTER * room)(*self._addresses)
+            self._table = (POINTER * room)(*(page.numbers.data_ptr() for page in self.pages))
         return self._table
 
     def layout(self, layer: int) -> Layout:
@@ -157,14 +154,16 @@ class SequenceState:
 
     def _append(self, page: Page) -> None:
         self.pages.append(page)
-        self._addresses.append(page.numbers.data_ptr())
+        if self._table is not None and len(self._table) >= len(self.pages):
+            self._table[len(self.pages) - 1] = page.numbers.data_ptr()
+        else:
+            self._table = None
 
     def _replace(self, number: int, inside: int) -> None:
         """Copy a page of which another sequence has taken what follows."""
         page = Page(torch.empty_like(self.pages[number].numbers), inside)
         page.numbers[:, :, :, :inside] = self.pages[number].numbers[:, :, :, :inside]
-        self.pages[number] = page
-        self._addresses[number] = page.numbers.data_ptr()
+        self.pages[number], self._table = page, None
 
 
 def new_sequence(model: "JambaForCausalLM") -> SequenceState:
