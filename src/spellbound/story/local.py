@@ -5,18 +5,20 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from jinja2 import TemplateError
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from spellbound.directives import StoryPrompt, grammar
 from spellbound.engine import Engine, Request, SamplingParams, Stats, Vocabulary, load_model
 from spellbound.errors import ModelError
+from spellbound.story.encoding import GrowingEncoder
 from spellbound.story.generator import Ending, FinishReason, Usage, WriteOptions
 from spellbound.story.pacing import Pen
 
@@ -74,6 +76,7 @@ class LocalGenerator:
                 f"{folder}: the tokenizer has {len(self._tokenizer)} tokens and the model"
                 f" {model.config.vocab_size}; they do not belong together"
             )
+        self._encoder = GrowingEncoder(self._tokenizer)
         self._stop_ids = _stop_ids(folder, self._tokenizer)
         if not self._stop_ids:
             raise ModelError(f"{folder}: neither tokenizer nor config names an end-of-text token")
@@ -108,7 +111,7 @@ class LocalGenerator:
             repairs=tuple(pen.repairs),
         )
 
-    def prompt_tokens(self, prompt: StoryPrompt) -> tuple[list[int], list[int]]:
+    def prompt_tokens(self, prompt: StoryPrompt) -> tuple[NDArray[np.int32], list[int]]:
         """Return a prompt's tokens, and the places up to which the next turn's prompt is likely the same.
 
         A chat template is used as a single message of the user. Without one the prompt is: the start token,
@@ -119,10 +122,8 @@ class LocalGenerator:
         added = self._tokenizer.added_tokens_decoder.values()
         if any(token.special and token.content in content for token in added):
             return self._encode_apart(text, content), []
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = encoded["offset_mapping"]
-        places = [bisect_right(offsets, at, key=lambda span: span[1]) for at in _fixed_parts(text)]
-        return list(encoded["input_ids"]), places
+        encoded = self._encoder.encode(text)
+        return encoded.ids, [encoded.tokens_before(at) for at in _fixed_parts(text)]
 
     def _request(self, prompt: StoryPrompt, options: WriteOptions, passage: _Passage) -> Request:
         """Say in tokens what is to be written."""
@@ -161,14 +162,14 @@ class LocalGenerator:
             ) from error
         return str(text)
 
-    def _encode_apart(self, text: str, content: str) -> list[int]:
+    def _encode_apart(self, text: str, content: str) -> NDArray[np.int32]:
         """Encode a prompt that spells out control tokens, so that they are read as letters."""
         head, found, tail = text.partition(content)
         if not found:
             raise ModelError("the chat template changes a prompt that contains the model's control tokens")
         plain = self._tokenizer(content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         ends = [self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in (head, tail)]
-        return [*ends[0], *plain, *ends[1]]
+        return np.array([*ends[0], *plain, *ends[1]], np.int32)
 
     @cached_property
     def _never_penalised(self) -> frozenset[int]:

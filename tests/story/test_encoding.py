@@ -1,0 +1,81 @@
+"""A growing text has the tokens it has as a whole, and only what was added is encoded."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from spellbound.story.encoding import GrowingEncoder
+from spellbound.story.local import load_tokenizer
+from spellbound.story.models import find_model
+
+WORDS = [
+    "Mara",
+    "said",
+    "the",
+    "harbour,",
+    "it's",
+    "l’été",
+    "Übung",
+    "שלום",
+    "مرحبا",
+    "1234",
+    "…",
+    "—",
+    "\n\n",
+    "  ",
+]
+TAGS = ['<quote speaker="32AN4R">', "</quote>", "<action>", "</action>", "<pastStory>", "<|write|>", "&amp;"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return load_tokenizer(find_model("nano"))
+
+
+def told(seed: int, words: int) -> str:
+    draw = random.Random(seed)
+    return " ".join(draw.choice(WORDS if draw.random() < 0.9 else TAGS) for _ in range(words))
+
+
+def check(encoder: GrowingEncoder, tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    found = encoder.encode(text)
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    assert found.ids.tolist() == whole["input_ids"]
+    assert found.ends.tolist() == [end for _, end in whole["offset_mapping"]]
+
+
+def test_a_turn_encodes_what_it_adds(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder, past = GrowingEncoder(tokenizer), told(1, 20_000)
+    check(encoder, tokenizer, f"{past}</pastStory>\nNow write.")
+    before = encoder.encoded_characters
+    past += " " + told(2, 200)
+    check(encoder, tokenizer, f"{past}</pastStory>\nNow write more.")
+    assert encoder.encoded_characters - before < 4_000
+    before = encoder.encoded_characters
+    check(encoder, tokenizer, f"{past}</pastStory>\nNow write more.")
+    check(encoder, tokenizer, f"{past}</pastStory>\nWrite something else.")
+    assert encoder.encoded_characters - before < 2_000
+
+
+@given(st.integers(0, 10**6), st.lists(st.tuples(st.floats(0, 1), st.text(max_size=40)), max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_texts_changed_anywhere_have_the_tokens_of_the_whole(
+    tokenizer: PreTrainedTokenizerFast, seed: int, changes: list[tuple[float, str]]
+) -> None:
+    encoder, text = GrowingEncoder(tokenizer), told(seed, 1500)
+    check(encoder, tokenizer, text)
+    for where, added in changes:
+        place = int(where * len(text))
+        text = text[:place] + added + told(seed + place, 5) + text[place + 3 :]
+        check(encoder, tokenizer, text)
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "\n", "ab ", "é", "<", "1"])
+def test_monotonous_texts(tokenizer: PreTrainedTokenizerFast, unit: str) -> None:
+    encoder = GrowingEncoder(tokenizer)
+    for length in (5000, 5001, 6000, 4100):
+        check(encoder, tokenizer, unit * length)
+        check(encoder, tokenizer, unit * length + " end.")
