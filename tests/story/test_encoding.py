@@ -11,22 +11,8 @@ from spellbound.story.encoding import GrowingEncoder
 from spellbound.story.local import load_tokenizer
 from spellbound.story.models import find_model
 
-WORDS = [
-    "Mara",
-    "said",
-    "the",
-    "harbour,",
-    "it's",
-    "l’été",
-    "Übung",
-    "שלום",
-    "مرحبا",
-    "1234",
-    "…",
-    "—",
-    "\n\n",
-    "  ",
-]
+WORDS = ["Mara", "said", "the", "harbour,", "it's", "l’été", "Übung", "שלום", "مرحبا"]
+WORDS += ["1234", "…", "—", "\n\n", "  "]
 TAGS = ['<quote speaker="32AN4R">', "</quote>", "<action>", "</action>", "<pastStory>", "<|write|>", "&amp;"]
 
 

@@ -25,7 +25,7 @@ class Encoded:
 
     def tokens_before(self, character: int) -> int:
         """Return how many tokens end at or before this character."""
-        return bisect_right(self.ends, character)  # type: ignore[arg-type]
+        return bisect_right(self.ends, character)
 
 
 class GrowingEncoder:
@@ -44,10 +44,8 @@ class GrowingEncoder:
             return self._whole(text)
         with self._lock:
             known = list(self._known.values())
-        common, nearest = max(
-            ((_common(each.text, text), each) for each in known), key=_first, default=(0, None)
-        )
-        encoded = None if nearest is None else self._grown(text, nearest, common)
+        near = max(((_common(each.text, text), each) for each in known), key=_first, default=None)
+        encoded = None if near is None else self._grown(text, near[1], near[0])
         if encoded is None:
             encoded = self._whole(text)
         with self._lock:
@@ -62,20 +60,17 @@ class GrowingEncoder:
         if common == len(text) == len(known.text):
             return known
         begin = _word_before(text, common - _AGAIN)
-        first = bisect_left(known.ends, begin)  # type: ignore[arg-type]
+        first = bisect_left(known.ends, begin)
         if begin <= 0 or first == len(known.ends) or known.ends[first] != begin:
             return None
         first += 1  # the first token behind that place
         tail = self._whole(text[begin:])
         # A word in the middle of what is encoded twice: up to there both have to agree.
-        same = bisect_right(known.ends, common - _AGAIN // 2) - first  # type: ignore[arg-type]
+        same = bisect_right(known.ends, common - _AGAIN // 2) - first
         if same <= 0 or not np.array_equal(tail.ids[:same], known.ids[first : first + same]):
             return None
-        ids, ends = (
-            np.concatenate(pair)
-            for pair in ((known.ids[:first], tail.ids), (known.ends[:first], tail.ends + begin))
-        )
-        return Encoded(text, ids, ends)
+        ids = np.concatenate([known.ids[:first], tail.ids])
+        return Encoded(text, ids, np.concatenate([known.ends[:first], tail.ends + begin]))
 
     def _whole(self, text: str) -> Encoded:
         self.encoded_characters += len(text)

@@ -111,12 +111,17 @@ class LocalGenerator:
             repairs=tuple(pen.repairs),
         )
 
-    def prompt_tokens(self, prompt: StoryPrompt) -> tuple[NDArray[np.int32], list[int]]:
+    def prompt_tokens(self, prompt: StoryPrompt) -> tuple[list[int], list[int]]:
         """Return a prompt's tokens, and the places up to which the next turn's prompt is likely the same.
 
         A chat template is used as a single message of the user. Without one the prompt is: the start token,
         if the tokenizer has one, the prompt text, a line break.
         """
+        ids, places = self._encoded(prompt)
+        return ids.tolist(), places
+
+    def _encoded(self, prompt: StoryPrompt) -> tuple[NDArray[np.int32], list[int]]:
+        """Do what `prompt_tokens` does; of a prompt that has grown, only what was added is encoded."""
         content = prompt.render()
         text = self._in_template(content)
         added = self._tokenizer.added_tokens_decoder.values()
@@ -127,7 +132,7 @@ class LocalGenerator:
 
     def _request(self, prompt: StoryPrompt, options: WriteOptions, passage: _Passage) -> Request:
         """Say in tokens what is to be written."""
-        prompt_ids, boundaries = self.prompt_tokens(prompt)
+        prompt_ids, boundaries = self._encoded(prompt)
         budget = max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
         params = SamplingParams(
             temperature=options.temperature,
