@@ -17,6 +17,8 @@ from tests.jamba.models import ours
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 STORY = [1, *(3 + number * 7 % 290 for number in range(2 * PAGE + 90))]
 
+BARE = " "  # the space of requests that name neither adapter nor user
+
 
 def engine_on(folder: Path, model: JambaForCausalLM, **limits: int) -> Engine:
     disk = Disk(folder, model, max_bytes=limits.get("disk", 1 << 30))
@@ -66,7 +68,7 @@ def test_snapshots_read_back_share_their_pages_in_memory(
     replies, _ = run(first, STORY)
     first.close()
     cache = engine_on(tmp_path, tiny_model).cache
-    one, other = cache.find(STORY), cache.find([*STORY, *replies[:-1], 5])
+    one, other = cache.find(STORY, BARE), cache.find([*STORY, *replies[:-1], 5], BARE)
     assert one.snapshot is not None
     assert other.snapshot is not None
     assert one.length < other.length
@@ -184,9 +186,9 @@ def test_a_folder_that_cannot_be_is_named(tiny_model: JambaForCausalLM, tmp_path
 def test_logits_come_back_as_they_were(tiny_model: JambaForCausalLM, tmp_path: Path) -> None:
     first = engine_on(tmp_path, tiny_model)
     run(first, STORY)
-    kept = first.cache.find(STORY).snapshot
+    kept = first.cache.find(STORY, BARE).snapshot
     first.close()
-    back = engine_on(tmp_path, tiny_model).cache.find(STORY).snapshot
+    back = engine_on(tmp_path, tiny_model).cache.find(STORY, BARE).snapshot
     assert kept is not None
     assert back is not None
     assert kept.logits_V is not None

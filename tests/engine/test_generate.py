@@ -86,7 +86,8 @@ def test_going_on_from_where_the_reader_left(tiny_model: JambaForCausalLM, taken
 def test_resumed_logits_equal_cold_ones(tiny_model: JambaForCausalLM) -> None:
     engine = fresh(tiny_model)
     run(engine, PROMPT, boundaries=(50,))
-    known = engine.cache.find([*PROMPT[:70], 9])
+    space = engine.space_of(Request(prompt_ids=PROMPT, params=GREEDY))
+    known = engine.cache.find([*PROMPT[:70], 9], space)
     assert known.length == 50
     assert known.shared == 70
     assert known.snapshot is not None

@@ -10,7 +10,8 @@ import atexit
 import weakref
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Thread
+from pathlib import Path
+from threading import Condition, Lock, Thread
 from time import perf_counter
 from typing import cast
 
@@ -24,6 +25,7 @@ from spellbound.engine.requests import FinishReason, Generation, Request
 from spellbound.engine.sampling import sample
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
 from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
+from spellbound.jamba.lora import AdapterSet
 
 _SPACING = 1024
 """Prompt tokens between two snapshots of a long prompt."""
@@ -60,6 +62,7 @@ class Engine:
         on_cpu = model.device.type == "cpu"
         self.chunk = chunk or (_CHUNK_ON_CPU if on_cpu else _CHUNK_ELSEWHERE)
         self.max_streams, self.max_waiting = max_streams, max_waiting
+        self._adapters, self._model_lock = AdapterSet(self.model), Lock()
         self.steps = 0
         """Taken so far."""
         self._one_by_one = _FEW if on_cpu else 1
@@ -77,6 +80,26 @@ class Engine:
         generation = Generation(self, request, cancelled)
         self._check(generation.prompt, request)
         return generation
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters that requests may ask for."""
+        return self._adapters.names
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Read an adapter, of which requests that come from now on are written; others wait meanwhile.
+
+        ModelError if it does not fit the model, or if requests of an adapter of that name are being written.
+        """
+        with self._model_lock:
+            self._require_unused(name)
+            self._adapters.add(name, folder)
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; ModelError if there is none, or requests of it are being written."""
+        with self._model_lock:
+            self._require_unused(name)
+            self._adapters.remove(name)
 
     @property
     def load(self) -> tuple[int, int]:
@@ -140,14 +163,16 @@ class Engine:
         if not batch:
             return
         self.steps += 1
-        try:
-            found = self._read([piece for _, piece in batch])
-        except Exception as error:  # noqa: BLE001 (goes to the readers; the thread has to go on)
-            for stream, _ in batch:
-                self._leave(stream, "cancelled", error)
-        else:
-            for (stream, piece), logits_V in zip(batch, found, strict=True):
-                self._after(stream, len(piece.ids), logits_V)
+        for adapter in dict.fromkeys(stream.request.adapter for stream, _ in batch):
+            same = [(stream, piece) for stream, piece in batch if stream.request.adapter == adapter]
+            try:
+                found = self._read(adapter, [piece for _, piece in same])
+            except Exception as error:  # noqa: BLE001 (goes to the readers; the thread has to go on)
+                for stream, _ in same:
+                    self._leave(stream, "cancelled", error)
+            else:
+                for (stream, piece), logits_V in zip(same, found, strict=True):
+                    self._after(stream, len(piece.ids), logits_V)
         # Whoever read a piece of a prompt goes behind the others that read.
         read = {id(stream) for stream, piece in batch if not stream.writing or len(piece.ids) > 1}
         self._running = [stream for stream in self._running if not stream.left]
@@ -185,7 +210,12 @@ class Engine:
                 room -= end - begin
         return batch
 
-    def _read(self, pieces: list[Piece]) -> list[Tensor | None]:
+    def _read(self, adapter: str | None, pieces: list[Piece]) -> list[Tensor | None]:
+        with self._model_lock:
+            self._adapters.wear(adapter)
+            return self._forward(pieces)
+
+    def _forward(self, pieces: list[Piece]) -> list[Tensor | None]:
         if len(pieces) <= self._one_by_one and all(len(piece.ids) == 1 for piece in pieces):
             return [read_together(self.model, [piece])[0] for piece in pieces]
         return read_together(self.model, pieces)
@@ -212,7 +242,7 @@ class Engine:
 
     def _keep(self, stream: _Stream, ids: Ids, logits_V: Tensor | None) -> None:
         logits_V = None if logits_V is None else logits_V.float().cpu()
-        self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.request.space)
+        self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.space)
 
     def _leave(self, stream: _Stream, reason: FinishReason, error: BaseException | None = None) -> None:
         """Keep the state at the end of what was written, and let the reader go."""
@@ -224,8 +254,21 @@ class Engine:
             self._keep(stream, ids, stream.logits_V)
         stream.generation.end(reason, error)
 
+    def space_of(self, request: Request) -> str:
+        """Return what of the story cache a request may see: its user's, with its adapter's very numbers."""
+        return f"{self._adapters.content(request.adapter)} {request.space}"
+
+    def _require_unused(self, name: str) -> None:
+        with self._changed:
+            asked = [each.generation for each in self._running if not each.left] + list(self._waiting)
+        if used := sum(generation.request.adapter == name for generation in asked):
+            raise ModelError(
+                f"{used} requests of the adapter {name!r} are being written; wait until they end"
+            )
+
     def _check(self, prompt: Ids, request: Request) -> None:
         """Refuse what the model would otherwise fail on deep inside."""
+        self._adapters.content(request.adapter)  # has to be there
         if not len(prompt):
             raise ModelError("the prompt has no tokens; give at least the start token")
         size = self.model.config.vocab_size
@@ -261,7 +304,8 @@ class _Stream:
         self.prompt, stats = generation.prompt, generation.stats
         ids = self.prompt
         stats.queue_seconds = self._clock - generation.entered
-        found = engine.cache.find(ids, self.request.space)
+        self.space = engine.space_of(self.request)
+        found = engine.cache.find(ids, self.space)
         self.at = stats.reused_tokens = found.length
         self.state: SequenceState = (
             new_sequence(engine.model) if found.snapshot is None else found.snapshot.state.fork()

@@ -54,6 +54,8 @@ class Request:
     """Prompt positions whose state is worth keeping: a later prompt may begin with the tokens before them."""
     never_penalised: frozenset[int] = frozenset()
     """Tokens that may come as often as they like (punctuation, markup), whatever the repetition penalty."""
+    adapter: str | None = None
+    """Name of an adapter of the engine; None for the bare model."""
     space: str = ""
     """Requests of another space neither see nor leave anything in this one's part of the story cache."""
     seconds: float | None = None

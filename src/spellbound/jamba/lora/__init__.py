@@ -9,9 +9,11 @@ from spellbound.jamba.lora.folder import load_adapter, save_adapter
 from spellbound.jamba.lora.inspection import AdapterReport, TensorReport, inspect_adapter
 from spellbound.jamba.lora.plan import LoraPlan, LoraRow, plan_lora
 from spellbound.jamba.lora.settings import LoraSettings
+from spellbound.jamba.lora.switching import AdapterSet
 
 __all__ = [
     "AdapterReport",
+    "AdapterSet",
     "LoraPlan",
     "LoraRow",
     "LoraSettings",
