@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,12 @@ def test_a_tokenizer_of_another_model(tiny_folder: Path, tmp_path: Path) -> None
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     with pytest.raises(ModelError, match="do not belong together"):
         LocalGenerator(folder)
+
+
+def test_a_stop_string_ends_a_passage(local: LocalGenerator) -> None:
+    whole, _ = collect(local.write(PROMPT, hot(1)))
+    stop = whole[len(whole) // 2 :][:3]
+    text, ending = collect(local.write(PROMPT, replace(hot(1), stop=(stop,))))
+    assert ending.reason == "stop"
+    assert stop not in text
+    assert whole.startswith(text.rstrip())

@@ -115,3 +115,21 @@ def test_repairs_are_told() -> None:
     _, pen = written(['<QUOTE speaker="AAAAAA">x</quote>'])
     assert [repair.code for repair in pen.repairs] == ["spelling"]
     assert parse(written(["<Action>x</action>"])[0]) == parse("<action>x</action>")
+
+
+@pytest.mark.parametrize("piece", [1, 3, 100])
+def test_a_stop_string_ends_the_text_before_it_and_what_is_open_is_closed(piece: int) -> None:
+    text = '<quote speaker="AAAAAA">Go home. The end, she said.</quote>'
+    pen = Pen(stop=("The end", "nowhere"))
+    out = "".join(pen.write(text[at : at + piece]) for at in range(0, len(text), piece))
+    assert pen.done
+    assert pen.stopped
+    assert out + pen.finish(cut=False) == '<quote speaker="AAAAAA">Go home.</quote>'
+    assert pen.repairs == []
+
+
+def test_what_only_began_like_a_stop_string_is_written_at_the_end() -> None:
+    pen = Pen(stop=("The end",))
+    assert pen.write("It was The ") == "It was"
+    assert pen.finish(cut=False) == " The"
+    assert not pen.stopped

@@ -52,3 +52,10 @@ def test_numbers_that_mean_nothing(name: str, value: int) -> None:
 def test_a_generator_without_an_ending_is_named() -> None:
     with pytest.raises(InputError, match="without an Ending"):
         collect(["text"])
+
+
+def test_a_stop_string_ends_it() -> None:
+    text, ending = collect(
+        ScriptedGenerator(["One two three four."]).write(PROMPT, WriteOptions(stop=("three",)))
+    )
+    assert (text, ending.reason) == ("One two", "stop")

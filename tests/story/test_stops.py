@@ -1,5 +1,7 @@
 """A stop string ends a text at the same place however the text is cut, and no part of it is shown."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def shown(stops: list[str], pieces: list[str]) -> tuple[str, str | None]:
 @given(LETTERS, STOPS, st.lists(st.integers(0, 30), max_size=8))
 def test_cuts_change_nothing(text: str, stops: list[str], cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    pieces = [text[begin:end] for begin, end in pairwise(places)]
     assert shown(stops, pieces) == shown(stops, list(text))
 
 

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from spellbound.directives import Repair, StoryPrompt
 from spellbound.errors import InputError
+from spellbound.story.stops import StopStrings
 
 FinishReason = Literal["stop", "words", "length", "cancelled"]
 
@@ -23,6 +24,8 @@ class WriteOptions:
     min_p: float = 0.05
     repetition_penalty: float = 1.05
     seed: int = 0
+    stop: tuple[str, ...] = ()
+    """Strings that end the passage; nothing of them is written."""
     constrain: bool = True
     """Let the model write only well-formed text with speakers of the cast."""
 
@@ -31,6 +34,7 @@ class WriteOptions:
         for name, value in (("words", self.words), ("max_tokens", self.max_tokens)):
             if value is not None and not 1 <= value <= 1_000_000:
                 raise InputError(f"{name} is {value}; give a number from 1 to 1,000,000")
+        StopStrings(self.stop)
 
 
 @dataclass(frozen=True, kw_only=True)

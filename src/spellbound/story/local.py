@@ -52,7 +52,7 @@ class _Passage:
 
     @property
     def done(self) -> bool:
-        """Whether there are words enough and a good place to stop."""
+        """Whether there are words enough and a good place to stop, or a stop string."""
         return self._pen.done
 
     @property
@@ -91,7 +91,7 @@ class LocalGenerator:
         self, prompt: StoryPrompt, options: WriteOptions, cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[str | Ending]:
         """Yield the passage piece by piece, then its Ending."""
-        pen = Pen(options.words)
+        pen = Pen(options.words, options.stop)
         passage = _Passage(self._vocabulary, pen)
         generation = self.engine.generate(self._request(prompt, options, passage), cancelled)
         try:
@@ -100,7 +100,7 @@ class LocalGenerator:
                     yield text
         finally:
             generation.close()
-        reason = _REASONS[generation.finish_reason]
+        reason = "stop" if pen.stopped else _REASONS[generation.finish_reason]
         if text := pen.finish(cut=reason != "stop"):
             yield text
         yield Ending(

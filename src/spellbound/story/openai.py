@@ -43,7 +43,7 @@ class OpenAIGenerator:
         A request is tried again only while nothing has been written. Raises InputError for what the server
         refuses, ServerStopped when it fails; what it wrote before that has been yielded and closed.
         """
-        pen, tally = Pen(options.words), _Tally()
+        pen, tally = Pen(options.words, options.stop), _Tally()
         most = _CHARACTERS_A_TOKEN * token_limit(options)
         finish = ""
         try:
@@ -76,7 +76,7 @@ class OpenAIGenerator:
     def _reason(self, pen: Pen, finish: str) -> FinishReason:
         """Say in our words why the passage ends; without a word of the server it was the reader."""
         if pen.done:
-            return "words"
+            return "stop" if pen.stopped else "words"
         if not finish:
             return "cancelled"
         if finish not in _REASONS:

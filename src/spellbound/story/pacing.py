@@ -1,8 +1,10 @@
 """The pen between a model and a reader: only well-formed text leaves it, and it knows when to stop."""
 
 import re
+from collections.abc import Sequence
 
 from spellbound.directives import Close, Event, Kind, Open, Renderer, Repair, StreamParser, Text
+from spellbound.story.stops import StopStrings
 
 _RUN = re.compile(r"\s+|\S+")
 _SENTENCE_END = re.compile(r"[.!?…؟。！？][\"'”’»“)\]]*\Z")
@@ -17,9 +19,10 @@ class Pen:
     little later the end of a sentence, at more than twice as many words any place at all.
     """
 
-    def __init__(self, words: int | None = None) -> None:
-        """Write at least so many words; None: `done` stays false until `finish`."""
+    def __init__(self, words: int | None = None, stop: Sequence[str] = ()) -> None:
+        """Write at least so many words, no more after a stop string; None: `done` comes by those alone."""
         self._goal = words
+        self._stops = StopStrings(stop)
         self._slack = max(_LEAST_SLACK, (words or 0) // 5)
         self._parser = StreamParser()
         self._renderer = Renderer("tagged")
@@ -41,19 +44,27 @@ class Pen:
         """Whether fewer words are written than asked for."""
         return self._goal is not None and self.words < self._goal
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string ended the text."""
+        return self._stops.found is not None
+
     def write(self, text: str) -> str:
         """Take some more text; return what of it is certain."""
-        return self._put(self._parser.feed(text))
+        out = self._put(self._parser.feed(self._stops.feed(text)))
+        self.done = self.done or self.stopped
+        return out
 
     def finish(self, *, cut: bool) -> str:
         """End the text: return what was held back and the closing tags that are missing.
 
         With `cut` the text was broken off: the beginning of a tag or a reference at its end is left out, and
-        that tags are still open is nobody's mistake. Otherwise both are mended and on record.
+        that tags are still open is nobody's mistake; a stop string breaks it off, too. Otherwise both are
+        mended and on record.
         """
-        out = ""
-        if not cut:
-            out = self._put([event for event in self._parser.close() if isinstance(event, Text)])
+        out = self._put(self._parser.feed(self._stops.finish()))
+        if not cut and not self.stopped:
+            out += self._put([event for event in self._parser.close() if isinstance(event, Text)])
         self.repairs = list(self._parser.repairs)
         self.closed = tuple(reversed(self._open))
         self.done = True

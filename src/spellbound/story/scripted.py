@@ -23,17 +23,17 @@ class ScriptedGenerator:
     ) -> Iterator[str | Ending]:
         """Yield the next passage; the options shorten it but do not change it."""
         self.prompts.append(prompt)
-        passage, pen = next(self._passages), Pen(options.words)
+        passage, pen = next(self._passages), Pen(options.words, options.stop)
         reason: FinishReason = "stop"
         written = 0
         for start in range(0, len(passage), self._piece):
             if cancelled():
                 reason = "cancelled"
-            elif pen.done:
+            elif pen.done and not pen.stopped:
                 reason = "words"
             elif written == options.max_tokens:
                 reason = "length"
-            if reason != "stop":
+            if reason != "stop" or pen.done:
                 break
             if text := pen.write(passage[start : start + self._piece]):
                 yield text

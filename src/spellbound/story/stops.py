@@ -9,7 +9,7 @@ class StopStrings:
     """Takes a text in pieces, gives back what is certain; what may become a stop string is held back."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Stop at the first of these that occurs; of two that begin at one place the shorter one ends first."""
+        """Stop at the first of these that is whole."""
         if any(not stop for stop in stops):
             raise InputError("a stop string is empty; leave it out, or give at least one character")
         self._stops = tuple(dict.fromkeys(stops))
