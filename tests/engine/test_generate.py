@@ -275,3 +275,15 @@ def test_a_seed_gives_the_same_tokens_cold_and_from_kept_states(tiny_model: Jamb
     assert list(engine.generate(request)) == cold
     turn = Request(prompt_ids=[*PROMPT, *cold, 7, 8], params=params)
     assert list(engine.generate(turn)) == list(fresh(tiny_model).generate(turn))
+
+
+def test_scores_belong_to_their_tokens(tiny_model: JambaForCausalLM) -> None:
+    request = Request(prompt_ids=PROMPT, params=GREEDY, logprobs=3)
+    generation = fresh(tiny_model).generate(request)
+    tokens = list(generation)
+    assert len(generation.scores) == len(tokens)
+    for token, score in zip(tokens, generation.scores, strict=True):
+        assert len(score.likeliest) == 3
+        assert score.likeliest[0] == (token, score.chosen)  # greedy
+    with pytest.raises(InputError, match="logprobs is 65"):
+        Request(prompt_ids=PROMPT, params=GREEDY, logprobs=65)

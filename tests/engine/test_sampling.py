@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spellbound.engine import SamplingParams, sample
-from spellbound.engine.sampling import candidates, penalise_repeats
-from spellbound.errors import ModelError
+from spellbound.engine.sampling import candidates, penalise_repeats, scores
+from spellbound.errors import InputError, ModelError
 
 PROBS = (0.4, 0.3, 0.15, 0.1, 0.05)
 LOGITS_V = torch.tensor(PROBS).log()
@@ -111,3 +111,20 @@ def test_penalty_changes_the_choice() -> None:
 def test_unusable_logits_are_refused(value: float) -> None:
     with pytest.raises(ModelError, match="highest logit is"):
         sample(torch.full((4,), value), SamplingParams(), [], torch.Generator())
+
+
+def test_bias_is_added_before_anything_else() -> None:
+    for token in range(len(PROBS)):
+        params = SamplingParams(temperature=0.0, logit_bias={token: 100.0, 999: 5.0})
+        assert sample(LOGITS_V, params, []) == token
+    banned = SamplingParams(temperature=1.0, min_p=0.0, logit_bias={0: -100.0})
+    assert frequencies(banned)[0] == 0.0
+    with pytest.raises(InputError, match="the logit_bias of token 3 is 101"):
+        SamplingParams(logit_bias={3: 101.0})
+
+
+def test_scores_are_the_model_s_own() -> None:
+    found = scores(LOGITS_V, 1, 2)
+    assert found.chosen == pytest.approx(float(torch.log(torch.tensor(PROBS[1]))), abs=1e-5)
+    order = sorted(range(len(PROBS)), key=lambda token: -PROBS[token])[:2]
+    assert [token for token, _ in found.likeliest] == order

@@ -22,7 +22,7 @@ from torch import Tensor
 from spellbound.engine.cache import Ids, Snapshot, StoryCache
 from spellbound.engine.constraint import forbid
 from spellbound.engine.requests import FinishReason, Generation, Request
-from spellbound.engine.sampling import sample
+from spellbound.engine.sampling import sample, scores
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
 from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
 from spellbound.jamba.lora import AdapterSet
@@ -363,6 +363,8 @@ class _Stream:
             return "stop"
         if request.constraint is not None:
             request.constraint.commit(token)
+        if request.logprobs is not None:
+            self.generation.scores.append(scores(cast("Tensor", self.logits_V), token, request.logprobs))
         self.written.append(token)
         self.generation.stats.written_tokens += 1
         if writer is not None:

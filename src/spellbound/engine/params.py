@@ -1,6 +1,7 @@
 """What the sampler is asked for: a small, frozen, self-checking record."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from spellbound.errors import InputError
 
@@ -22,6 +23,8 @@ class SamplingParams:
     """Logits of recently written tokens are divided (negative ones multiplied) by this, in [1, 10]."""
     repetition_window: int = 64
     """How many of the last written tokens count as recent."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of these tokens before anything else; from -100 to 100 each."""
     seed: int = 0
     """Of the random generator, in [0, 2**63)."""
     max_tokens: int = 1024
@@ -41,6 +44,8 @@ class SamplingParams:
         _within("repetition_window", self.repetition_window, self.repetition_window >= 0, "0 or more")
         _within("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2**63 - 1")
         _within("max_tokens", self.max_tokens, self.max_tokens >= 1, "1 or more")
+        for token, bias in self.logit_bias.items():
+            _within(f"the logit_bias of token {token}", bias, -100.0 <= bias <= 100.0, "from -100 to 100")
         for name in ("repetition_window", "seed", "max_tokens"):
             _within(name, getattr(self, name), isinstance(getattr(self, name), int), "without a fraction")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "writer", "length", "deadline", "cancelled"]
 """stop: a stop token · writer: it was done · length: token budget or context · deadline: no time left."""
+MOST_LOGPROBS = 64
 _ASKED_EVERY = 0.02  # seconds between two questions whether the reader has gone
 
 
@@ -56,15 +57,28 @@ class Request:
     """Tokens that may come as often as they like (punctuation, markup), whatever the repetition penalty."""
     adapter: str | None = None
     """Name of an adapter of the engine; None for the bare model."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens to score at each place, besides the chosen one; None scores none."""
     space: str = ""
     """Requests of another space neither see nor leave anything in this one's part of the story cache."""
     seconds: float | None = None
     """From now on, after which the text ends where it is; None for no limit."""
 
     def __post_init__(self) -> None:
-        """Refuse a time that is none."""
+        """Refuse what cannot be."""
+        if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
+            raise InputError(f"logprobs is {self.logprobs}; give a number from 0 to {MOST_LOGPROBS}")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"seconds is {self.seconds}; give a time above 0, or None for no limit")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probabilities of one place, of the model itself: before bias, constraint and temperature."""
+
+    chosen: float
+    likeliest: tuple[tuple[int, float], ...]
+    """Tokens and theirs, the likeliest first."""
 
 
 @dataclass(kw_only=True)
@@ -99,6 +113,8 @@ class Generation:
         self.finish_reason: FinishReason = "cancelled"
         """Why it ended; `cancelled` also when it was closed early. To be read after the end."""
         self.stats = Stats(prompt_tokens=len(self.prompt))
+        self.scores: list[Scores] = []
+        """One for each token, if they were asked for; there before the token is."""
         self._engine, self._cancelled = engine, cancelled
         self._tokens: SimpleQueue[int | None] = SimpleQueue()
         self._error: BaseException | None = None

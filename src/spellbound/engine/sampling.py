@@ -3,15 +3,25 @@
 Shapes: V vocabulary, K candidates that survived the filters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from spellbound.engine.params import SamplingParams
+from spellbound.engine.requests import Scores
 from spellbound.errors import ModelError
 
 _FIRST_LOOK = 256
+
+
+def with_bias(logits_V: Tensor, bias: Mapping[int, float]) -> Tensor:
+    """Add to the logits of some tokens; those the vocabulary lacks are left out."""
+    known = {token: value for token, value in bias.items() if 0 <= token < len(logits_V)}
+    if not known:
+        return logits_V
+    ids_K = torch.tensor(list(known), dtype=torch.long)
+    return logits_V.index_add(0, ids_K, torch.tensor(list(known.values()), dtype=logits_V.dtype))
 
 
 def penalise_repeats(logits_V: Tensor, recent: Sequence[int], penalty: float) -> Tensor:
@@ -49,9 +59,10 @@ def sample(
 ) -> int:
     """Choose the next token from a row of float32 logits on the CPU; -inf marks a forbidden token.
 
-    Order: repetition penalty over `recent`, temperature, then top-p and min-p.
+    Order: bias, repetition penalty over `recent`, temperature, then top-p and min-p.
     Temperature 0 needs no generator.
     """
+    logits_V = with_bias(logits_V, params.logit_bias)
     logits_V = penalise_repeats(logits_V, recent, params.repetition_penalty)
     best = int(logits_V.argmax())
     top = float(logits_V[best])
@@ -63,3 +74,11 @@ def sample(
     temperature = max(params.temperature, torch.finfo(logits_V.dtype).tiny)
     ids_K, probs_K = candidates((logits_V - top) / temperature, params.top_p, params.min_p)
     return int(ids_K[torch.multinomial(probs_K, 1, generator=random)])
+
+
+def scores(logits_V: Tensor, chosen: int, count: int) -> Scores:
+    """Return the log-probability of the chosen token, and the `count` likeliest tokens with theirs."""
+    found_V = torch.log_softmax(logits_V, -1)
+    values_K, ids_K = torch.topk(found_V, min(count, len(found_V)))
+    likeliest = tuple(zip(ids_K.tolist(), values_K.tolist(), strict=True))
+    return Scores(float(found_V[chosen]), likeliest)
