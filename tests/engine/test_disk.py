@@ -1,12 +1,18 @@
 """Snapshots on disk: a restart goes on from them, and what is broken counts as not there."""
 
+import gc
 import os
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from spellbound.engine import Disk, Engine, Request, SamplingParams, StoryCache
 from spellbound.errors import InputError
@@ -170,9 +176,93 @@ def test_a_full_disk_costs_the_snapshot_and_nothing_else(
     monkeypatch.setattr("spellbound.engine.disk.save_file", full)
     assert run(engine, STORY)[0] == cold
     disk_of(engine).flush()
-    assert disk_of(engine).failed > 0
     assert not files(tmp_path)
     assert run(engine, STORY) == (cold, len(STORY))  # from memory
+    assert disk_of(engine).failed > 0
+    monkeypatch.undo()
+    turn = [*STORY, *cold, 9]
+    run(engine, turn)
+    engine.close()
+    assert run(engine_on(tmp_path, tiny_model), turn)[1] == len(turn)  # once there is room again
+
+
+def test_what_waits_to_be_written_is_there(
+    tiny_model: JambaForCausalLM, tmp_path: Path, cold: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        gate.wait()
+        save_file(*arguments, **named)
+
+    monkeypatch.setattr("spellbound.engine.disk.save_file", slow)
+    engine = engine_on(tmp_path, tiny_model, memory=0)
+    run(engine, STORY)
+    assert run(engine, STORY) == (cold, len(STORY))
+    gate.set()
+    engine.close()
+    assert run(engine_on(tmp_path, tiny_model), STORY) == (cold, len(STORY))
+
+
+def test_another_process_that_looks_on_takes_nothing_away(
+    tiny_model: JambaForCausalLM, tmp_path: Path
+) -> None:
+    engine = engine_on(tmp_path, tiny_model)
+    run(engine, STORY)
+    disk_of(engine).flush()
+    for path in files(tmp_path, ".state"):
+        path.unlink()  # as if pages were there and their snapshot not yet
+    list(Disk(tmp_path, tiny_model).index())
+    assert len(files(tmp_path, ".page")) == 2
+    for path in files(tmp_path, ".page"):
+        os.utime(path, (1, 1))
+    list(Disk(tmp_path, tiny_model).index())
+    assert not files(tmp_path, ".page")
+
+
+def test_a_snapshot_gets_its_logits_when_they_come(tiny_model: JambaForCausalLM, tmp_path: Path) -> None:
+    first = engine_on(tmp_path, tiny_model)
+    list(first.generate(Request(prompt_ids=STORY, params=GREEDY, boundaries=(50,))))
+    run(first, STORY[:50])
+    first.close()
+    assert run(engine_on(tmp_path, tiny_model), STORY[:50])[1] == 50
+
+
+def test_after_a_restart_the_longest_unused_leave_first(tiny_model: JambaForCausalLM, tmp_path: Path) -> None:
+    first = engine_on(tmp_path, tiny_model)
+    for place, start in enumerate((22, 20, 25, 21)):
+        run(first, [start, 5, 6])
+        disk_of(first).flush()
+        for path in files(tmp_path, ".state"):
+            if time.time() - path.stat().st_mtime < 1000:
+                os.utime(path, (1_000_000 + place, 1_000_000 + place))
+    engine = engine_on(tmp_path, tiny_model)
+    engine.cache.find([22, 5, 6], BARE)  # the oldest is used
+    cache = engine_on(tmp_path, tiny_model).cache
+    assert cache.disk is not None
+    cache.disk.max_bytes = cache.disk.nbytes // 2
+    cache._trim_disk(cache.disk)
+    left = {int(node.path()[0]) for node in cache.nodes() if node.key}
+    assert {21, 22} <= left
+    assert 20 not in left
+
+
+def test_a_closed_disk_takes_nothing_and_a_dropped_one_frees_its_model(tmp_path: Path) -> None:
+    model = killed_model()
+    engine = engine_on(tmp_path, model)
+    run(engine, STORY)
+    disk_of(engine).close()
+    disk_of(engine).close()
+    run(engine, [9, *STORY])
+    assert disk_of(engine).refused > 0
+    disk_of(engine).flush()
+    gone = weakref.ref(model)
+    del engine, model
+    for _ in range(400):
+        if gc.collect() >= 0 and gone() is None:
+            break
+        time.sleep(0.01)
+    assert gone() is None
 
 
 def test_a_folder_that_cannot_be_is_named(tiny_model: JambaForCausalLM, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One request at a time on a tiny random model: limits, stops, cancellation, and states used again."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -235,9 +236,12 @@ def test_penalty_spares_what_it_is_told_to(tiny_model: JambaForCausalLM) -> None
         ([], "the prompt has no tokens"),
         ([1, 320], "token 320 at place 1 of the prompt is not in the vocabulary of 320"),
         ([-1], "token -1 at place 0"),
+        ([1, 2**32 + 5], "use the model's own tokenizer"),
+        ([1.5, 2.0], "of float64; give a row of whole numbers"),
+        ([[1, 2]], "are 2-dimensional"),
     ],
 )
-def test_bad_prompt(tiny_model: JambaForCausalLM, prompt_ids: list[int], message: str) -> None:
+def test_bad_prompt(tiny_model: JambaForCausalLM, prompt_ids: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         fresh(tiny_model).generate(Request(prompt_ids=prompt_ids, params=GREEDY))
 
@@ -263,6 +267,9 @@ def test_a_constraint_that_allows_nothing_is_named(tiny_model: JambaForCausalLM)
 def test_bad_stop_and_bad_chunk_are_named(tiny_model: JambaForCausalLM) -> None:
     with pytest.raises(ModelError, match="stop token 999 is not in the vocabulary of 320"):
         fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=GREEDY, stop_ids=frozenset({2, 999})))
+    wrong: Any = (7.5,)
+    with pytest.raises(ModelError, match=r"boundary 7\.5 of the prompt is no place"):
+        fresh(tiny_model).generate(Request(prompt_ids=PROMPT, params=GREEDY, boundaries=wrong))
     with pytest.raises(ModelError, match="chunk is 0"):
         Engine(tiny_model, chunk=0)
 

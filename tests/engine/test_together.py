@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +139,106 @@ def test_a_request_that_fails_fails_alone_and_the_engine_goes_on(
     assert list(engine.generate(Request(prompt_ids=story(1, 9), params=greedy(5)))) == alone(
         tiny_model, story(1, 9), 5
     )
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError, RuntimeError])
+def test_whatever_a_writer_raises_reaches_its_reader_alone(
+    tiny_model: JambaForCausalLM, error: type[BaseException]
+) -> None:
+    class Raising:
+        done = wants_more = False
+
+        def write(self, token: int) -> None:
+            raise error
+
+    engine = Engine(tiny_model)
+    other = engine.generate(Request(prompt_ids=story(1, 9), params=greedy(300)))
+    next(other)
+    with pytest.raises(error):
+        list(engine.generate(Request(prompt_ids=story(2, 9), params=greedy(5), writer=Raising())))
+    assert len(list(other)) == 299
+
+
+def test_when_the_engine_s_thread_breaks_everybody_is_told(
+    tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_model)
+    first = engine.generate(Request(prompt_ids=story(1, 9), params=greedy(100_000)))
+    next(first)
+    monkeypatch.setattr(engine, "_batch", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(first)
+    first.close()
+    late = engine.generate(Request(prompt_ids=[5], params=greedy(1)))
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault, match="closed"):
+            next(late)
+    late.close()
+
+
+def test_a_cache_that_fails_costs_the_snapshot(
+    tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_model)
+    monkeypatch.setattr(engine.cache, "put", lambda *_: 1 / 0)
+    assert list(engine.generate(Request(prompt_ids=story(1, 9), params=greedy(5)))) == alone(
+        tiny_model, story(1, 9), 5
+    )
+    assert engine.unkept == 2
+
+
+def test_a_writer_may_close_its_own_generation_and_the_engine(tiny_model: JambaForCausalLM) -> None:
+    class Closing:
+        done = wants_more = False
+        close: Callable[[], None]
+
+        def write(self, token: int) -> None:
+            self.close()
+
+    engine = Engine(tiny_model)
+    writer = Closing()
+    generation = engine.generate(Request(prompt_ids=story(1, 9), params=greedy(100_000), writer=writer))
+    writer.close = generation.close
+    assert len(list(generation)) == 1
+    assert generation.finish_reason == "cancelled"
+    generation = engine.generate(Request(prompt_ids=story(2, 9), params=greedy(100_000), writer=writer))
+    writer.close = engine.close
+    assert len(list(generation)) == 1
+
+
+def test_a_generation_that_nobody_holds_leaves(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model)
+    for _ in engine.generate(Request(prompt_ids=story(1, 9), params=greedy(100_000))):
+        break
+    wait_until(lambda: gc.collect() >= 0 and engine.load == (0, 0))
+
+
+def test_a_caller_s_array_may_change_afterwards(tiny_model: JambaForCausalLM) -> None:
+    engine, prompt = Engine(tiny_model), np.array(story(1, 40), np.int32)
+    generation = engine.generate(Request(prompt_ids=prompt, params=greedy(5)))
+    first = next(generation)
+    prompt[:] = story(2, 40)
+    assert [first, *generation] == alone(tiny_model, story(1, 40), 5)
+    other = [*story(2, 40), *alone(tiny_model, story(2, 40), 5)]
+    assert list(engine.generate(Request(prompt_ids=other, params=greedy(5)))) == alone(tiny_model, other, 5)
+
+
+def test_snapshots_of_a_batch_hold_their_own_bytes_alone(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model)
+    generations = [engine.generate(Request(prompt_ids=story(n, 9), params=greedy(9))) for n in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(list, generations))
+    for node in engine.cache.nodes():
+        if node.snapshot is not None and node.snapshot.logits_V is not None:
+            assert node.snapshot.logits_V.untyped_storage().nbytes() == node.snapshot.logits_V.nbytes
+
+
+def test_as_many_as_there_are_places_for_never_meet_a_full_queue(tiny_model: JambaForCausalLM) -> None:
+    engine = Engine(tiny_model, max_streams=32, max_waiting=1)
+    generations = [engine.generate(Request(prompt_ids=story(n, 200), params=greedy(3))) for n in range(30)]
+    with ThreadPoolExecutor(30) as pool:
+        written: list[list[int]] = list(pool.map(list, generations))
+    assert [len(tokens) for tokens in written] == [3] * 30
 
 
 def test_closing_ends_everybody_and_nobody_begins_after(tiny_model: JambaForCausalLM) -> None:

@@ -109,9 +109,12 @@ def test_a_row_alone_keeps_no_other_rows_in_memory() -> None:
     assert relative_error(read(model, [4], alone), cold(model, [9, 9, 4])) < 1e-5
 
 
-def test_a_forward_that_fails_leaves_every_sequence_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("length", [PAGE - 3, PAGE])
+def test_a_forward_that_fails_leaves_every_sequence_as_it_was(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, draw = ours().eval(), random.Random(4)
-    past = draw_ids(draw, PAGE - 3)
+    past = draw_ids(draw, length)
     states = [new_sequence(model) for _ in range(2)]
     for state in states:
         read(model, past, state)
@@ -119,7 +122,8 @@ def test_a_forward_that_fails_leaves_every_sequence_as_it_was(monkeypatch: pytes
         patch.setattr(model.lm_head, "forward", lambda x: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             read_together(model, [Piece(draw_ids(draw, 30), state) for state in states])
-    for state in states:
+    forks = [state.fork() for state in states]
+    for state in [*states, *forks]:
         assert state.length == len(past)
         assert relative_error(read(model, [8, 9], state), cold(model, [*past, 8, 9])) < 1e-5
 
@@ -136,6 +140,8 @@ def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(ModelError, match=f"token id {VOCABULARY} is outside the vocabulary"):
         read_together(model, [Piece([1, VOCABULARY], state)])
     assert state.length == 0
+    with pytest.raises(StateError, match=r"is of torch\.float32, the model now of torch\.bfloat16"):
+        read_together(model.to(torch.bfloat16), [Piece([1], state)])
 
 
 @needs_library

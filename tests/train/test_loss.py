@@ -1,8 +1,11 @@
 """Our loss against the model's own and against one whole matrix of logits."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba.linear import Linear
@@ -12,6 +15,20 @@ from spellbound.train.loss import Learner, weighted_nats
 from spellbound.train.recipe import AdapterSettings
 from tests.jamba.models import VOCABULARY, ours, tokens
 from tests.train.test_rows import order_of, tokens_of
+
+
+class Products(TorchDispatchMode):
+    """Notes the shapes of all products."""
+
+    def __init__(self, shapes: list[torch.Size]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes = shapes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.mm.default:
+            self.shapes.append(made.shape)
+        return made
 
 
 def batch_of(*, packed: bool) -> Batch:
@@ -128,7 +145,10 @@ def test_halves_are_as_near_to_float32_as_through_torchs_own_loss() -> None:
 
 def test_a_measurement_makes_no_gradients() -> None:
     model, batch = ours(), batch_of(packed=True)
-    with torch.no_grad():
+    shapes: list[torch.Size] = []
+    with torch.no_grad(), Products(shapes):
         loss = ask(Learner(model, head_tokens=5), batch)
     assert not loss.requires_grad
+    assert shapes
+    assert model.lm_head.weight.shape not in shapes
     assert loss.item() == pytest.approx(ask(Learner(model), batch).item(), rel=1e-6)

@@ -106,7 +106,9 @@ class StoryCache:
         self._clock = 0
         if disk is not None:
             for name, ids, key in disk.index():
-                self._place(name, ids).key = key
+                self._clock += 1
+                node = self._place(name, ids)
+                node.key, node.used = key, self._clock
 
     def __len__(self) -> int:
         """Return the number of snapshots in memory."""
@@ -168,8 +170,13 @@ class StoryCache:
                 self._drop(node)
                 self._drop_file(node)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Wait until everything that belongs on disk is there."""
+        if self.disk is not None:
+            self.disk.flush()
+
+    def close(self) -> None:
+        """Do what :meth:`flush` does, and write nothing any more."""
         if self.disk is not None:
             self.disk.close()
 
@@ -253,7 +260,7 @@ class StoryCache:
             if self._pages[page] > 1:
                 break
             freed += page.nbytes
-        return saved / freed * float(0.5 ** ((self._clock - node.used) / HALF_LIFE))
+        return saved / max(1, freed) * float(0.5 ** ((self._clock - node.used) / HALF_LIFE))
 
     # ---- disk
 

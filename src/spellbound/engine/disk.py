@@ -9,16 +9,17 @@ whole or not at all; one that cannot be read is removed and counts as not there.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Condition, Thread
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spellbound.engine.cache import Ids, Snapshot
-from spellbound.errors import InputError, SpellboundError
+from spellbound.errors import InputError
 from spellbound.files import replacing, unwritable
 from spellbound.jamba.sequence import PAGE, MambaRow, Page, SequenceState, page_shape
 from spellbound.jamba.storing import storing
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 
 FORMAT = "spellbound-story-cache/1"
 _STATE, _PAGE = ".state.safetensors", ".page.safetensors"
-_STALE = 60.0  # seconds after which a draft has nobody who writes it
-_WAITING = 256  # files that wait to be written; what comes then is not kept
-_UNREADABLE = (OSError, SafetensorError, KeyError, ValueError, RuntimeError)
+_STALE = 60.0  # seconds after which a draft, or a page that nothing refers to, has nobody who writes on
+_WAITING_BYTES = 1 << 30  # that wait to be written; more is not taken unless nothing waits
+_BROKEN = (SafetensorError, KeyError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,21 @@ class Disk:
         """Of all files, those still to be written included."""
         self.failed = 0
         """Files that could not be written or read."""
+        self.refused = 0
+        """Snapshots that were not taken because too much waited."""
         self._model = model
         self._root = hashlib.sha256(f"{FORMAT} {model.fingerprint()} {model.dtype}".encode()).hexdigest()[:32]
         self.folder = folder / self._root
         self._files: dict[str, _File] = {}
         self._users: Counter[str] = Counter()
-        self._shared: WeakValueDictionary[str, Page] = WeakValueDictionary()
+        self._shared: weakref.WeakValueDictionary[str, Page] = weakref.WeakValueDictionary()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise unwritable(self.folder, error) from error
-        self._queue: Queue[tuple[Path, dict[str, Tensor], dict[str, str]] | None] = Queue(_WAITING)
-        self._thread = Thread(target=self._write, name="spellbound-disk", daemon=True)
-        self._thread.start()
+        self._hand = _Hand(self.folder)
+        # At the end of the program, too: what waits is written then.
+        self._end = weakref.finalize(self, self._hand.finish)
 
     @property
     def over_budget(self) -> bool:
@@ -87,81 +90,87 @@ class Disk:
         return self.nbytes > self.max_bytes
 
     def index(self) -> Iterator[tuple[str, Ids, str]]:
-        """Yield space, tokens and name of each snapshot that is there; remove what is broken or useless."""
+        """Yield space, tokens and name of each snapshot that is there, the longest unused ones first.
+
+        What is broken is removed, and what nothing refers to unless it is so new that another process may be
+        about to.
+        """
         pages: dict[str, tuple[_File, Ids]] = {}
-        states: dict[str, tuple[_File, Ids, str]] = {}
+        states: list[tuple[float, str, _File, Ids, str]] = []
         for path in sorted(self.folder.iterdir()):
             if path.suffix == ".tmp":
-                with suppress(OSError):
-                    if time.time() - path.stat().st_mtime > _STALE:
-                        path.unlink()
+                self._unlink_old(path)
                 continue
-            name = path.name.partition(".")[0]
-            try:
-                with safe_open(path, framework="pt") as stored:
-                    told = stored.metadata() or {}
-                    if told["format"] != FORMAT or told["name"] != name:
-                        raise ValueError("another file's content")
-                    ids = stored.get_tensor("ids").numpy().astype(np.int32)
-                    file = _File(told["page"], path.stat().st_size, "logits" in stored.keys())  # noqa: SIM118
-                    if path.name.endswith(_PAGE):
-                        pages[name] = (file, ids)
-                    else:
-                        states[name] = (file, ids, told["space"])
-            except _UNREADABLE:
-                self._unlink(path)
-        for name, (file, tail, space) in states.items():
+            found = self._look(path)
+            if found is None:
+                continue
+            name, (file, ids, space) = path.name.partition(".")[0], found
+            if path.name.endswith(_PAGE):
+                pages[name] = (file, ids)
+            else:
+                states.append((_age(path), name, file, ids, space))
+        for _, name, file, tail, space in sorted(states, key=lambda state: state[0]):
             parts, parent = [tail], file.parent
             while parent and parent in pages:
                 parts.append(pages[parent][1])
                 parent = pages[parent][0].parent
             if parent:
-                self._unlink(self._path(name, _STATE))
+                self._unlink_old(self._path(name, _STATE))
                 continue
             self._count(name, file)
-            for page in self._chain(file.parent, {each: pages[each][0] for each in pages}):
-                if page not in self._files:
-                    self._count(page, pages[page][0])
+            last = file.parent
+            while last and last not in self._files:
+                self._count(last, pages[last][0])
+                last = pages[last][0].parent
             yield space, np.concatenate(parts[::-1]), name
         for name in pages.keys() - self._files.keys():
-            self._unlink(self._path(name, _PAGE))
+            self._unlink_old(self._path(name, _PAGE))
 
     def save(self, space: str, ids: Ids, snapshot: Snapshot) -> str:
-        """Have a snapshot written, and those of its pages that are not there; return its name, or nothing."""
+        """Have a snapshot written, and those of its pages that are not there.
+
+        Return its name, or nothing if too much waits already; `refused` counts those.
+        """
+        self._note_failures()
         *whole, name = self._names(space, ids)
-        if name in self._files:
+        known = self._files.get(name)
+        if known is not None and (known.logits or snapshot.logits_V is None):
             return name
-        missing = [number for number, page in enumerate(whole) if page not in self._files]
-        if self._queue.qsize() + len(missing) >= _WAITING:
+        if self._hand.waiting_bytes > _WAITING_BYTES or not self._end.alive:
+            self.refused += 1
             return ""
         state = snapshot.state
-        for number in missing:
-            page = state.pages[number]
-            own = ids[number * PAGE : (number + 1) * PAGE]
-            before = whole[number - 1] if number else ""
-            self._put(
-                whole[number], _PAGE, before, {"numbers": page.numbers, "ids": torch.from_numpy(own)}, {}
-            )
-            self._shared[whole[number]] = page
-        tensors = {"ids": torch.from_numpy(ids[len(whole) * PAGE :])}
+        for number, page_name in enumerate(whole):
+            if page_name not in self._files:
+                page = self._shared[page_name] = state.pages[number]
+                own = torch.from_numpy(ids[number * PAGE : (number + 1) * PAGE].copy())
+                before = whole[number - 1] if number else ""
+                tensors = {"numbers": page.numbers, "ids": own}
+                self._put(page_name, _PAGE, before, tensors, {}, page)
+        tensors = {"ids": torch.from_numpy(ids[len(whole) * PAGE :].copy())}
         if inside := state.length % PAGE:
             tensors["tail"] = state.pages[-1].numbers[:, :, :, :inside]
         if snapshot.logits_V is not None:
             tensors["logits"] = snapshot.logits_V
         for layer, row in enumerate(state.mamba):
             tensors[f"window.{layer}"], tensors[f"ssm.{layer}"] = row.tensors()
-        self._put(name, _STATE, whole[-1] if whole else "", tensors, {"space": space})
+        if known is not None:  # without logits: it is written anew
+            self._discount(name, known)
+        self._put(name, _STATE, whole[-1] if whole else "", tensors, {"space": space}, snapshot)
         return name
 
     def load(self, name: str) -> Snapshot | None:
         """Return a snapshot, pages shared with others that are in memory; None if it cannot be used."""
-        file = self._files.get(name)
+        self._note_failures()
+        file, waiting = self._files.get(name), self._hand.waiting(name)
         if file is None:
             return None
-        device = self._model.device
+        if isinstance(waiting, Snapshot):
+            return waiting
+        device, path = self._model.device, self._path(name, _STATE)
         try:
-            numbers = [self._page(page) for page in self._chain(file.parent, self._files)]
-            with safe_open(self._path(name, _STATE), framework="pt") as stored:
+            numbers = [self._page(page) for page in self._chain(file.parent)]
+            with safe_open(path, framework="pt") as stored:
                 names = set(stored.keys())
                 mamba: list[MambaRow] = []
                 while f"ssm.{len(mamba)}" in names:
@@ -175,7 +184,8 @@ class Disk:
                     page[:, :, :, :tail_ids] = stored.get_tensor("tail").to(device)
                     numbers.append(Page(page, tail_ids))
                 state.hold(numbers)
-        except _UNREADABLE:
+            os.utime(path)  # used: it leaves after others
+        except (OSError, *_BROKEN):
             self.failed += 1
             return None
         return Snapshot(state, logits_V)
@@ -186,28 +196,22 @@ class Disk:
 
     def remove(self, name: str) -> None:
         """Take a snapshot away, and the pages that nobody else needs."""
-        file, ending = self._files.pop(name, None), _STATE
+        file, ending = self._files.get(name), _STATE
         while file is not None:
-            self.nbytes -= file.nbytes
-            self._unlink(self._path(name, ending))
+            self._discount(name, file)
+            self._hand.drop(self._path(name, ending))
             name, ending = file.parent, _PAGE
-            if not name:
+            if not name or self._users[name]:
                 return
-            self._users[name] -= 1
-            if self._users[name]:
-                return
-            del self._users[name]
-            file = self._files.pop(name, None)
+            file = self._files.get(name)
 
     def flush(self) -> None:
         """Wait until everything is written that was to be."""
-        self._queue.join()
+        self._hand.flush()
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        """Write what waits, and take no more."""
+        self._end()
 
     def _names(self, space: str, ids: Ids) -> list[str]:
         """Return the names of the full pages and of the snapshot at the end."""
@@ -219,12 +223,12 @@ class Disk:
         digest.update(b"end" + ids[whole * PAGE :].astype("<i4").tobytes())
         return [*names, digest.hexdigest()[:32]]
 
-    def _chain(self, last: str, files: dict[str, _File]) -> list[str]:
+    def _chain(self, last: str) -> list[str]:
         """Return the names of a page and all before it, first ones first."""
         names = []
         while last:
             names.append(last)
-            last = files[last].parent
+            last = self._files[last].parent
         return names[::-1]
 
     def _page(self, name: str) -> Page:
@@ -239,18 +243,61 @@ class Disk:
         return page
 
     def _put(
-        self, name: str, ending: str, parent: str, tensors: dict[str, Tensor], told: dict[str, str]
+        self,
+        name: str,
+        ending: str,
+        parent: str,
+        tensors: dict[str, Tensor],
+        told: dict[str, str],
+        what: Snapshot | Page,
     ) -> None:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         self._count(name, _File(parent, size, "logits" in tensors))
         metadata = {"format": FORMAT, "name": name, "page": parent, **told}
-        self._queue.put((self._path(name, ending), tensors, metadata))
+        self._hand.put(_Job(self._path(name, ending), tensors, metadata, size, what))
 
     def _count(self, name: str, file: _File) -> None:
         self._files[name] = file
         self.nbytes += file.nbytes
         if file.parent:
             self._users[file.parent] += 1
+
+    def _discount(self, name: str, file: _File) -> None:
+        del self._files[name]
+        self.nbytes -= file.nbytes
+        if file.parent:
+            self._users[file.parent] -= 1
+            if not self._users[file.parent]:
+                del self._users[file.parent]
+
+    def _note_failures(self) -> None:
+        """Forget what could not be written, and what stands on it: when it comes again, it is written."""
+        for name in self._hand.failures():
+            self.failed += 1
+            lost = [name]
+            for each in lost:
+                lost += [other for other, file in self._files.items() if file.parent == each]
+            for each in reversed(lost):
+                if (file := self._files.get(each)) is not None:
+                    self._discount(each, file)
+                    for ending in (_STATE, _PAGE):
+                        self._hand.drop(self._path(each, ending))
+
+    def _look(self, path: Path) -> tuple[_File, Ids, str] | None:
+        """Read what a file says of itself; one that is broken is removed."""
+        try:
+            with safe_open(path, framework="pt") as stored:
+                told = stored.metadata() or {}
+                if told["format"] != FORMAT or told["name"] != path.name.partition(".")[0]:
+                    raise ValueError("another file's content")
+                ids = stored.get_tensor("ids").numpy().astype(np.int32)
+                file = _File(told["page"], path.stat().st_size, "logits" in stored.keys())  # noqa: SIM118
+                return file, ids, told.get("space", "")
+        except OSError:
+            return None  # gone, or not to be read now: not ours to remove
+        except _BROKEN:
+            self._unlink(path)
+            return None
 
     def _path(self, name: str, ending: str) -> Path:
         return self.folder / f"{name}{ending}"
@@ -259,22 +306,113 @@ class Disk:
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
-    def _write(self) -> None:
-        """Write files as they come; a disk that is full costs what it cannot take and nothing else."""
-        while True:
-            try:
-                job = self._queue.get()
-                if job is None:
-                    return
-                path, tensors, metadata = job
-                name = metadata["name"]
-                if name in self._files:  # not removed meanwhile
-                    whole = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
-                    with replacing(path) as draft, storing():
-                        save_file(whole, draft, metadata=metadata)
-                    if name not in self._files:
-                        self._unlink(path)
-            except SpellboundError:
-                self.failed += 1
-            finally:
-                self._queue.task_done()
+    def _unlink_old(self, path: Path) -> None:
+        if time.time() - _age(path) > _STALE:
+            self._unlink(path)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A file to write, and what it is made of."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    nbytes: int
+    what: Snapshot | Page
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its ending."""
+        return self.metadata["name"]
+
+
+class _Hand:
+    """Writes files one by one on a thread of its own. It knows no model, so it holds none in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: dict[Path, _Job] = {}
+        self._failures: list[str] = []
+        self._changed = Condition()
+        self.waiting_bytes = 0
+        self._thread = Thread(target=self._work, name="spellbound-disk", daemon=True)
+        self._thread.start()
+
+    def put(self, job: _Job) -> None:
+        """Have a file written; one of that name that waits is written in its newer form alone."""
+        with self._changed:
+            self._waiting[job.path] = job
+            self.waiting_bytes += job.nbytes
+        self._jobs.put(job)
+
+    def drop(self, path: Path) -> None:
+        """Have no such file, or none any more."""
+        with self._changed:
+            self._waiting.pop(path, None)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+    def waiting(self, name: str) -> Snapshot | Page | None:
+        """Return what is not written yet."""
+        with self._changed:
+            job = self._waiting.get(self._folder / f"{name}{_STATE}")
+        return None if job is None else job.what
+
+    def failures(self) -> list[str]:
+        """Return the names of the files that could not be written since this was last asked."""
+        with self._changed:
+            failures, self._failures = self._failures, []
+        return failures
+
+    def flush(self) -> None:
+        """Wait until nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting or not self._thread.is_alive())
+
+    def finish(self) -> None:
+        """Write what waits, and end."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while self._write_next():  # a call of its own, which keeps nothing of it in memory afterwards
+            pass
+
+    def _write_next(self) -> bool:
+        job, failed = self._jobs.get(), False
+        if job is None:
+            return False
+        try:
+            if self._is_wanted(job):
+                whole = {key: tensor.contiguous().cpu() for key, tensor in job.tensors.items()}
+                with replacing(job.path) as draft, storing():
+                    save_file(whole, draft, metadata=job.metadata)
+        except Exception:  # noqa: BLE001 (a full disk, no memory: costs this file and no other)
+            failed = True
+        with self._changed:
+            self.waiting_bytes -= job.nbytes
+            wanted = self._waiting.get(job.path) is job
+            if wanted:
+                del self._waiting[job.path]
+                if failed:
+                    self._failures.append(job.name)
+            dropped = not wanted and job.path not in self._waiting
+            self._changed.notify_all()
+        if dropped:
+            with suppress(OSError):
+                job.path.unlink(missing_ok=True)
+        return True
+
+    def _is_wanted(self, job: _Job) -> bool:
+        with self._changed:
+            return self._waiting.get(job.path) is job
+
+
+def _age(path: Path) -> float:
+    """Return when a file was last written or used; now if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

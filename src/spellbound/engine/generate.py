@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, Thread, current_thread
 from time import perf_counter
 from typing import cast
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spellbound.engine.cache import Ids, Snapshot, StoryCache
 from spellbound.engine.constraint import forbid
-from spellbound.engine.requests import FinishReason, Generation, Request
+from spellbound.engine.requests import FinishReason, Generation, Request, Ticket
 from spellbound.engine.sampling import sample, scores
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
 from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
@@ -65,10 +65,13 @@ class Engine:
         self._adapters, self._model_lock = AdapterSet(self.model), Lock()
         self.steps = 0
         """Taken so far."""
+        self.unkept = 0
+        """Snapshots that could not be made, mostly for want of memory."""
         self._one_by_one = _FEW if on_cpu else 1
         self._changed = Condition()
-        self._waiting: deque[Generation] = deque()
+        self._waiting: deque[Ticket] = deque()
         self._running: list[_Stream] = []
+        self._entering: list[Ticket] = []
         self._closed = False
         self._thread: Thread | None = None
 
@@ -77,9 +80,9 @@ class Engine:
 
         `cancelled` is asked while the reader waits for tokens.
         """
-        generation = Generation(self, request, cancelled)
-        self._check(generation.prompt, request)
-        return generation
+        ticket = Ticket(request)
+        self._check(ticket.prompt, request)
+        return Generation(self, ticket, cancelled)
 
     @property
     def adapters(self) -> list[str]:
@@ -107,31 +110,38 @@ class Engine:
         with self._changed:
             return len(self._running), len(self._waiting)
 
-    def enter(self, generation: Generation) -> None:
-        """Let a request wait for its turn; EngineBusy if too many do."""
+    def is_here(self) -> bool:
+        """Say whether this is called on the engine's own thread."""
+        return current_thread() is self._thread
+
+    def enter(self, ticket: Ticket) -> None:
+        """Let a request wait for its turn. EngineBusy if too many do, EnvironmentFault after the end."""
         with self._changed:
             if self._closed:
                 raise EnvironmentFault("the engine is closed; make another one")
-            if len(self._waiting) >= self.max_waiting:
-                generation.end("cancelled")
+            free = max(0, self.max_streams - len(self._running))
+            if len(self._waiting) >= self.max_waiting + free:
                 raise EngineBusy(f"{len(self._waiting)} requests are waiting already; try again later")
-            generation.enter()
-            self._waiting.append(generation)
             if self._thread is None:
                 here = weakref.ref(self)
-                self._thread = Thread(target=_work, args=(here,), name="spellbound-engine", daemon=True)
-                self._thread.start()
+                thread = Thread(target=_work, args=(here,), name="spellbound-engine", daemon=True)
+                thread.start()
+                self._thread = thread
                 atexit.register(_close, here)
+            ticket.entered = perf_counter()
+            self._waiting.append(ticket)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End every request where it is, and wait until the cache has stored what belongs on disk."""
+        """End every request where it is, and wait until what belongs on disk is there."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        if self.is_here():
+            return  # the thread ends after this step
         if self._thread is not None:
             self._thread.join()
-        self.cache.close()
+        self.cache.flush()
 
     # ---- on the engine's thread
 
@@ -142,21 +152,22 @@ class Engine:
                 self._changed.wait(timeout=1.0)
             return not self._closed
 
-    def _finish_all(self) -> None:
+    def _finish_all(self, error: BaseException | None = None) -> None:
         """Let nobody wait for an engine that has ended."""
         with self._changed:
+            self._closed = True
             waiting, self._waiting = list(self._waiting), deque()
         for stream in self._running:
-            self._leave(stream, "cancelled")
+            self._leave(stream, "cancelled", error)
         self._running = []
-        for generation in waiting:
-            generation.end("cancelled")
+        for ticket in waiting:
+            ticket.end("cancelled", error)
 
     def _step(self) -> None:
         """Admit, drop who left, read one batch, choose the next tokens."""
         self._admit()
         for stream in self._running:
-            if not stream.left and (reason := stream.generation.over()):
+            if not stream.left and (reason := stream.ticket.ends()):
                 self._leave(stream, reason)
         self._running = [stream for stream in self._running if not stream.left]
         batch = self._batch()
@@ -175,27 +186,30 @@ class Engine:
                     self._after(stream, len(piece.ids), logits_V)
         # Whoever read a piece of a prompt goes behind the others that read.
         read = {id(stream) for stream, piece in batch if not stream.writing or len(piece.ids) > 1}
-        self._running = [stream for stream in self._running if not stream.left]
-        self._running.sort(key=lambda stream: id(stream) in read)
+        here = (stream for stream in self._running if not stream.left)
+        self._running = sorted(here, key=lambda stream: id(stream) in read)
 
     def _admit(self) -> None:
         """Let those in whose turn it is, and those go who waited for too long or no more."""
         with self._changed:
-            waiting = [(each, each.over()) for each in self._waiting]
+            waiting = [(each, each.ends()) for each in self._waiting]
             turn = [each for each, reason in waiting if not reason][: self.max_streams - len(self._running)]
+            # From here on they are counted among those that run: their adapter may not be replaced.
+            self._entering = turn
             self._waiting = deque(each for each, reason in waiting if not reason and each not in turn)
-        for generation, reason in waiting:
+        for ticket, reason in waiting:
             if reason:
-                generation.end(reason)
-        for generation in turn:
+                ticket.end(reason)
+        for ticket in turn:
             try:
-                stream = _Stream(self, generation)
-                self._running.append(stream)
-                if stream.writing and (reason := stream.choose()):
-                    self._leave(stream, reason)
+                stream = _Stream(self, ticket)
             except Exception as error:  # noqa: BLE001 (goes to the reader)
-                self._running = [each for each in self._running if each.generation is not generation]
-                generation.end("cancelled", error)
+                ticket.end("cancelled", error)
+                continue
+            self._running = [*self._running, stream]
+            if stream.writing:
+                self._choose(stream)
+        self._entering = []
 
     def _batch(self) -> list[tuple[_Stream, Piece]]:
         """Return one token of each text that is written, and of prompts as much as there is room for."""
@@ -222,37 +236,47 @@ class Engine:
 
     def _after(self, stream: _Stream, count: int, logits_V: Tensor | None) -> None:
         """Take the logits behind what was read: keep the state, choose the next token."""
+        if stream.writing:
+            stream.fed += 1
+        else:
+            stream.read(count)
+            if stream.at in stream.marks:
+                self._keep(stream, stream.prompt[: stream.at], logits_V)
+            if stream.at < len(stream.prompt):
+                return
+            stream.begin_writing()
+        stream.logits_V = None if logits_V is None else logits_V.float().cpu()
+        self._choose(stream)
+
+    def _choose(self, stream: _Stream) -> None:
         try:
-            if stream.writing:
-                stream.fed += 1
-            else:
-                stream.read(count)
-                if stream.at in stream.marks:
-                    self._keep(stream, stream.prompt[: stream.at], logits_V)
-                if stream.at < len(stream.prompt):
-                    return
-                stream.begin_writing()
-            stream.logits_V = None if logits_V is None else logits_V.float().cpu()
             reason = stream.choose()
-        except Exception as error:  # noqa: BLE001 (of constraint, writer or sampler; goes to the reader)
+        except BaseException as error:  # noqa: BLE001 (of constraint, writer or sampler; goes to the reader)
             self._leave(stream, "cancelled", error)
             return
         if reason is not None:
             self._leave(stream, reason)
 
     def _keep(self, stream: _Stream, ids: Ids, logits_V: Tensor | None) -> None:
-        logits_V = None if logits_V is None else logits_V.float().cpu()
-        self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.space)
+        """Put the stream's state into the cache; without memory for it the text goes on without."""
+        try:
+            # A copy of its own: a row would hold all rows of its batch in memory.
+            logits_V = None if logits_V is None else logits_V.float().cpu().clone()
+            self.cache.put(ids, Snapshot(stream.state.alone(), logits_V), stream.space)
+        except Exception:  # noqa: BLE001 (what is not kept has to be read again, no more)
+            self.unkept += 1
 
     def _leave(self, stream: _Stream, reason: FinishReason, error: BaseException | None = None) -> None:
         """Keep the state at the end of what was written, and let the reader go."""
         stream.left = True
         stream.stop_clock()
-        if error is None and stream.fed:
-            ids = np.concatenate([stream.prompt, np.asarray(stream.written[: stream.fed], np.int32)])
-            # The logits behind the last token that was read, whether or not one was chosen from them.
-            self._keep(stream, ids, stream.logits_V)
-        stream.generation.end(reason, error)
+        try:
+            if error is None and stream.fed:
+                ids = np.concatenate([stream.prompt, np.asarray(stream.written[: stream.fed], np.int32)])
+                # The logits behind the last token that was read, whether or not one was chosen from them.
+                self._keep(stream, ids, stream.logits_V)
+        finally:
+            stream.ticket.end(reason, error)
 
     def space_of(self, request: Request) -> str:
         """Return what of the story cache a request may see: its user's, with its adapter's very numbers."""
@@ -260,8 +284,9 @@ class Engine:
 
     def _require_unused(self, name: str) -> None:
         with self._changed:
-            asked = [each.generation for each in self._running if not each.left] + list(self._waiting)
-        if used := sum(generation.request.adapter == name for generation in asked):
+            running = [each.ticket for each in self._running if not each.left]
+            asked = [*running, *self._entering, *self._waiting]
+        if used := sum(ticket.request.adapter == name for ticket in asked):
             raise ModelError(
                 f"{used} requests of the adapter {name!r} are being written; wait until they end"
             )
@@ -278,6 +303,11 @@ class Engine:
                 f"token {prompt[wrong[0]]} at place {wrong[0]} of the prompt is not in the vocabulary of"
                 f" {size}; use the tokenizer that belongs to the model"
             )
+        for place in request.boundaries:
+            if not isinstance(place, int | np.integer):
+                raise ModelError(
+                    f"boundary {place!r} of the prompt is no place; give whole numbers of tokens"
+                )
         unknown = sorted(token for token in request.stop_ids if not 0 <= token < size)
         if unknown:
             raise ModelError(f"stop token {unknown[0]} is not in the vocabulary of {size}")
@@ -292,8 +322,8 @@ class Engine:
 class _Stream:
     """A request that is worked on."""
 
-    def __init__(self, engine: Engine, generation: Generation) -> None:
-        self.generation, self.request = generation, generation.request
+    def __init__(self, engine: Engine, ticket: Ticket) -> None:
+        self.ticket, self.request = ticket, ticket.request
         self.left = False
         self.written: list[int] = []
         self.fed = 0
@@ -301,9 +331,9 @@ class _Stream:
         self.logits_V: Tensor | None = None
         self._random = torch.Generator().manual_seed(self.request.params.seed)
         self._clock = perf_counter()
-        self.prompt, stats = generation.prompt, generation.stats
+        self.prompt, stats = ticket.prompt, ticket.stats
         ids = self.prompt
-        stats.queue_seconds = self._clock - generation.entered
+        stats.queue_seconds = self._clock - ticket.entered
         self.space = engine.space_of(self.request)
         found = engine.cache.find(ids, self.space)
         self.at = stats.reused_tokens = found.length
@@ -332,20 +362,20 @@ class _Stream:
     def read(self, count: int) -> None:
         """Count prompt tokens as read."""
         self.at += count
-        self.generation.stats.prefill_tokens += count
+        self.ticket.stats.prefill_tokens += count
         while self._ahead and self._ahead[0] <= self.at:
             self._ahead.popleft()
 
     def begin_writing(self) -> None:
         """End the reading of the prompt."""
         now = perf_counter()
-        self.generation.stats.prefill_seconds = now - self._clock
+        self.ticket.stats.prefill_seconds = now - self._clock
         self._clock, self.writing = now, True
 
     def stop_clock(self) -> None:
         """Count the time until now."""
         if self.writing:
-            self.generation.stats.decode_seconds = perf_counter() - self._clock
+            self.ticket.stats.decode_seconds = perf_counter() - self._clock
 
     def choose(self) -> FinishReason | None:
         """Choose the next token and hand it out; return why nothing follows, if nothing does."""
@@ -364,12 +394,12 @@ class _Stream:
         if request.constraint is not None:
             request.constraint.commit(token)
         if request.logprobs is not None:
-            self.generation.scores.append(scores(cast("Tensor", self.logits_V), token, request.logprobs))
+            self.ticket.scores.append(scores(cast("Tensor", self.logits_V), token, request.logprobs))
         self.written.append(token)
-        self.generation.stats.written_tokens += 1
+        self.ticket.stats.written_tokens += 1
         if writer is not None:
             writer.write(token)
-        self.generation.give(token)
+        self.ticket.tokens.put(token)
         if writer is not None and writer.done:
             return "writer"
         return "length" if len(self.written) == self._budget else None
@@ -390,14 +420,17 @@ class _Stream:
 
 
 def _work(engine: weakref.ref[Engine]) -> None:
-    """Take steps as long as the engine is there and open."""
-    while (here := engine()) is not None:
-        if not here._wait():
-            break
-        here._step()
-        del here
-    if (here := engine()) is not None:
-        here._finish_all()
+    """Take steps as long as the engine is there and open; whatever ends it, nobody waits for it any more."""
+    error: BaseException | None = None
+    try:
+        while (here := engine()) is not None and here._wait():
+            here._step()
+            del here
+    except BaseException as failure:  # noqa: BLE001 (there is nobody above; goes to the readers)
+        error = failure
+    finally:
+        if (here := engine()) is not None:
+            here._finish_all(error)
 
 
 def _close(engine: weakref.ref[Engine]) -> None:

@@ -23,6 +23,7 @@ FinishReason = Literal["stop", "writer", "length", "deadline", "cancelled"]
 """stop: a stop token · writer: it was done · length: token budget or context · deadline: no time left."""
 MOST_LOGPROBS = 64
 _ASKED_EVERY = 0.02  # seconds between two questions whether the reader has gone
+_LARGEST = np.iinfo(np.int32)
 
 
 class Writer(Protocol):
@@ -44,7 +45,7 @@ class Writer(Protocol):
 class Request:
     """A prompt in tokens, and how to go on from it."""
 
-    prompt_ids: Sequence[int] | NDArray[np.int32]
+    prompt_ids: Sequence[int] | NDArray[np.integer]
     params: SamplingParams
     stop_ids: frozenset[int] = frozenset()
     """Tokens that end the text; they are never yielded."""
@@ -62,7 +63,7 @@ class Request:
     space: str = ""
     """Requests of another space neither see nor leave anything in this one's part of the story cache."""
     seconds: float | None = None
-    """From now on, after which the text ends where it is; None for no limit."""
+    """From when it begins to wait, after which the text ends where it is; None for no limit."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -103,27 +104,69 @@ class Stats:
         return self.written_tokens / self.decode_seconds if self.decode_seconds else 0.0
 
 
-class Generation:
-    """The tokens of one request, an iterator that waits for them and can be closed at any time."""
+class Ticket:
+    """What engine and reader share of a request. The engine holds no reader, so that one may be dropped."""
 
-    def __init__(self, engine: Engine, request: Request, cancelled: Callable[[], bool]) -> None:
-        """Made by :meth:`Engine.generate`; the engine begins at the first token that is asked for."""
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.prompt = _ids(request.prompt_ids)
-        self.finish_reason: FinishReason = "cancelled"
-        """Why it ended; `cancelled` also when it was closed early. To be read after the end."""
         self.stats = Stats(prompt_tokens=len(self.prompt))
         self.scores: list[Scores] = []
-        """One for each token, if they were asked for; there before the token is."""
-        self._engine, self._cancelled = engine, cancelled
-        self._tokens: SimpleQueue[int | None] = SimpleQueue()
-        self._error: BaseException | None = None
-        self._begun = False
-        self._over = Event()
+        self.tokens: SimpleQueue[int | None] = SimpleQueue()
+        self.finish_reason: FinishReason = "cancelled"
+        self.error: BaseException | None = None
+        self.over = Event()
         self.leaving = False
         """Whether the reader has gone; the engine looks before each step."""
         self.entered = 0.0
         """When it began to wait."""
+
+    def ends(self) -> FinishReason | None:
+        """Say why it has to end now, if it has to."""
+        if self.leaving:
+            return "cancelled"
+        seconds = self.request.seconds
+        return "deadline" if seconds is not None and perf_counter() > self.entered + seconds else None
+
+    def end(self, reason: FinishReason, error: BaseException | None = None) -> None:
+        """Say that nothing follows."""
+        if not self.over.is_set():
+            self.finish_reason, self.error = reason, error
+            self.over.set()
+            self.tokens.put(None)
+
+
+class Generation:
+    """The tokens of one request, an iterator that waits for them and can be closed at any time.
+
+    One that nobody holds any more counts as closed.
+    """
+
+    def __init__(self, engine: Engine, ticket: Ticket, cancelled: Callable[[], bool]) -> None:
+        """Made by :meth:`Engine.generate`; the engine begins when the first token is asked for."""
+        self._engine, self._ticket, self._cancelled = engine, ticket, cancelled
+        self._begun = False
+        self._ended = False
+
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        return self._ticket.request
+
+    @property
+    def stats(self) -> Stats:
+        """What it has cost so far."""
+        return self._ticket.stats
+
+    @property
+    def scores(self) -> list[Scores]:
+        """One for each token, if they were asked for; there before the token is."""
+        return self._ticket.scores
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why it ended; `cancelled` also when it was closed early. To be read after the end."""
+        return self._ticket.finish_reason
 
     def __iter__(self) -> Iterator[int]:
         """Return itself."""
@@ -131,59 +174,56 @@ class Generation:
 
     def __next__(self) -> int:
         """Wait for the next token."""
+        ticket = self._ticket
+        if self._ended or (ticket.leaving and not self._begun):
+            raise StopIteration
         if not self._begun:
-            if self.leaving:
-                raise StopIteration
+            self._engine.enter(ticket)
             self._begun = True
-            self._engine.enter(self)
         while True:
             if self._cancelled():
-                self.leaving = True
+                ticket.leaving = True
             try:
-                token = self._tokens.get(timeout=_ASKED_EVERY)
+                token = ticket.tokens.get(timeout=_ASKED_EVERY)
             except Empty:
                 continue
             if token is not None:
                 return token
-            self._tokens.put(None)
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
+            self._ended = True
+            if ticket.error is not None:
+                raise ticket.error
             raise StopIteration
 
     def close(self) -> None:
-        """End now, and return once the engine has let go of it; what was computed stays in the cache."""
-        self.leaving = True
-        if self._begun:
-            self._over.wait()
+        """End now, and return once the engine has let go of it; what was computed stays in the cache.
 
-    # ---- for the engine
+        Called by the request's own writer it returns at once, for the engine lets go only after that.
+        """
+        self._ticket.leaving = True
+        if self._begun and not self._engine.is_here():
+            self._ticket.over.wait()
 
-    def enter(self) -> None:
-        """Begin to wait."""
-        self.entered = perf_counter()
-
-    def over(self) -> FinishReason | None:
-        """Say why it has to end now, if it has to."""
-        if self.leaving:
-            return "cancelled"
-        seconds = self.request.seconds
-        return "deadline" if seconds is not None and perf_counter() > self.entered + seconds else None
-
-    def give(self, token: int) -> None:
-        """Hand a token to the reader."""
-        self._tokens.put(token)
-
-    def end(self, reason: FinishReason, error: BaseException | None = None) -> None:
-        """Say that nothing follows."""
-        self.finish_reason, self._error = reason, error
-        self._over.set()
-        self._tokens.put(None)
+    def __del__(self) -> None:
+        """Let the engine go on to something that somebody reads."""
+        ticket: Ticket | None = getattr(self, "_ticket", None)
+        if ticket is not None:
+            ticket.leaving = True
 
 
-def _ids(tokens: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return tokens as the cache compares them; ModelError for what can be no token of any model."""
+def _ids(tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return a copy of tokens as the cache compares them; ModelError for what no model can have."""
     try:
-        return np.asarray(tokens, np.int32)
+        given = np.asarray(tokens)
     except (OverflowError, ValueError, TypeError) as error:
         raise ModelError(f"the prompt's tokens cannot be used: {error}; give whole numbers") from error
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ModelError(
+            f"the prompt's tokens are {given.ndim}-dimensional, of {given.dtype}; give a row of whole numbers"
+        )
+    if given.size and (int(given.max()) > _LARGEST.max or int(given.min()) < _LARGEST.min):
+        raise ModelError(
+            f"the prompt has tokens from {given.min()} to {given.max()}; use the model's own tokenizer"
+        )
+    ids = given.astype(np.int32)
+    ids.flags.writeable = False
+    return ids

@@ -72,13 +72,15 @@ class SequenceState:
         """One for each Mamba layer."""
         self.pages: list[Page] = []
         self.length = length
+        self.dtype = model.dtype
         self._table: ctypes.Array[ctypes.c_void_p] | None = None
         """Addresses of the pages, with room for more; None if it has to be made anew."""
 
     def fork(self) -> Self:
         """Return a state that goes on from here, while this one stays or goes on elsewhere."""
         other = type(self)(self.model, list(self.mamba), self.length)
-        other.pages = list(self.pages)
+        # Not what a forward that failed has claimed beyond: both would write there.
+        other.pages = self.pages[: -(-self.length // PAGE)]
         return other
 
     def alone(self) -> Self:

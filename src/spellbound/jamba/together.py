@@ -63,6 +63,10 @@ def _check(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> None:
     for piece in pieces:
         if piece.state.model is not model:
             raise StateError("the sequence belongs to another model object; use new_sequence(model)")
+        if piece.state.dtype != model.dtype:
+            raise StateError(
+                f"the sequence is of {piece.state.dtype}, the model now of {model.dtype}; read it again"
+            )
         if not len(piece.ids):
             raise ModelError("a piece has no tokens; leave it out")
         low, high = min(piece.ids), max(piece.ids)

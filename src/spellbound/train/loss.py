@@ -86,7 +86,9 @@ def weighted_nats(
     wanted_BT = targets_BT >= 0
     hidden_XH, targets_X, weights_X = hidden_BTH[wanted_BT], targets_BT[wanted_BT], weights_BT[wanted_BT]
     if _is_one_product(head, hidden_XH):
-        nats: Tensor = _Nats.apply(head, hidden_XH, head.weight, targets_X, weights_X, at_once)  # type: ignore[no-untyped-call]
+        learns = torch.is_grad_enabled()  # autograd says a parameter needs a gradient even where nobody asks
+        inputs = (hidden_XH, head.weight, targets_X, weights_X)
+        nats: Tensor = _Nats.apply(head, learns, at_once, *inputs)  # type: ignore[no-untyped-call]
         return nats
     if len(targets_X) <= at_once:
         return _nats(head, hidden_XH, targets_X, weights_X)
@@ -124,13 +126,14 @@ class _Nats(torch.autograd.Function):
     def forward(
         ctx: Any,
         head: nn.Linear,
+        learns: bool,
+        at_once: int,
         hidden_XH: Tensor,
         weight_VH: Tensor,
         targets_X: Tensor,
         weights_X: Tensor,
-        at_once: int,
     ) -> Tensor:
-        _, needs_hidden, needs_weight, *_ = ctx.needs_input_grad
+        needs_hidden, needs_weight = (learns and each for each in ctx.needs_input_grad[3:5])
         wide = torch.promote_types(hidden_XH.dtype, torch.float32)
         nats = hidden_XH.new_zeros((), dtype=wide)
         dhidden_XH = torch.empty_like(hidden_XH) if needs_hidden else None
@@ -167,4 +170,4 @@ class _Nats(torch.autograd.Function):
             dhidden_XH = (dhidden_XH.to(dnats.dtype) * dnats).to(hidden_kind)
         if dweight_VH is not None:
             dweight_VH = (dweight_VH * dnats).to(weight_kind)
-        return None, dhidden_XH, dweight_VH, None, None, None
+        return None, None, None, dhidden_XH, dweight_VH, None, None
