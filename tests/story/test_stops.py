@@ -50,3 +50,5 @@ def test_no_more_is_held_back_than_may_become_one(text: str, stops: list[str]) -
 def test_an_empty_one_is_refused() -> None:
     with pytest.raises(InputError, match="a stop string is empty"):
         StopStrings(["a", ""])
+    with pytest.raises(InputError, match="stop is 'abc', one string"):
+        StopStrings("abc")

@@ -15,6 +15,11 @@ from spellbound.errors import InputError, ModelError
 _GIB, _MIB, _KIB = 2**30, 2**20, 2**10
 _WIDE, _HALF = 4, 2  # bytes: the scan's state is kept in float32, keys, values and the rest in bfloat16
 _MOST_STREAMS = 4096
+_COUNTED = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("vocab_size", "num_experts", "num_experts_per_tok", "attn_layer_period", "expert_layer_period"),
+    *("mamba_expand", "mamba_d_state", "mamba_d_conv", "max_position_embeddings"),
+)
 RESERVE = 3 * _GIB
 """Of each card: libraries, and what computing a piece of a prompt takes."""
 BUSY = 0.7
@@ -219,6 +224,9 @@ def read_sizes(path: Path) -> Sizes:
 
 def sizes_of(config: dict[str, Any]) -> Sizes:
     """Count what a config describes. H hidden, F inner, D channels, N states, R rank of the step size."""
+    for name in _COUNTED:
+        if type(config[name]) is not int or config[name] < 1:
+            raise ValueError(f"{name} is {config[name]!r:.40}, not 1 or more")
     H, F, layers = config["hidden_size"], config["intermediate_size"], range(config["num_hidden_layers"])
     attention = [i for i in layers if i % config["attn_layer_period"] == config["attn_layer_offset"]]
     mixtures = [i for i in layers if i % config["expert_layer_period"] == config["expert_layer_offset"]]

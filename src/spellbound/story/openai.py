@@ -107,10 +107,12 @@ class OpenAIGenerator:
             item = answer.next(_TICK_S)
             if isinstance(item, Chunk):
                 tally.take(item)
-                finished = finished or bool(item.finish)
+                ends = bool(item.finish) and not finished
+                counts = ends or (bool(item.text) and not finished)
+                finished = finished or ends
                 yield item
-                # Before the first text nothing counts: a proxy may send empty events for as long as it likes.
-                heard = time.monotonic() if tally.begun or finished else heard
+                # Empty events do not count: a proxy may send them for as long as it likes.
+                heard = time.monotonic() if counts else heard
             elif isinstance(item, Failure) and not finished:
                 if not tally.begun:
                     return item

@@ -62,6 +62,8 @@ class ServerSettings:
         try:
             url = urlsplit(self.url)
             whole = url.scheme in ("http", "https") and url.hostname and url.port != 0
+            if not all("!" <= letter <= "~" for letter in self.url):
+                raise ValueError("a host of other letters has a name in these, too")
         except ValueError:
             raise InputError(
                 "the server's address cannot be read; give one as http://127.0.0.1:8000/v1"

@@ -10,6 +10,8 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         """Stop at the first of these that is whole."""
+        if isinstance(stops, str):
+            raise InputError(f"stop is {stops!r:.40}, one string; give a list of strings")
         if any(not stop for stop in stops):
             raise InputError("a stop string is empty; leave it out, or give at least one character")
         self._stops = tuple(dict.fromkeys(stops))
