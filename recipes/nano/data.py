@@ -89,9 +89,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = console.parser("data", __doc__)
-    options.add_argument("--stories", type=int, default=40_000, help="stories told whole")
-    options.add_argument("--examples", type=int, default=120_000, help="examples to answer")
-    options.add_argument("--valid", type=int, default=1_000, help="unseen examples")
+    options.add_argument("--stories", type=int, default=20_000, help="stories told whole")
+    options.add_argument("--examples", type=int, default=60_000, help="examples to answer")
+    options.add_argument("--valid", type=int, default=1_200, help="unseen examples")
     options.add_argument("--invented-names", type=float, default=0.6, help="share with names of no list")
-    options.add_argument("--processes", type=int, default=2, help="same number or not, same files")
+    options.add_argument("--processes", type=int, default=2, help="processes of one thread; any number gives the same files")
     raise SystemExit(console.run(main, options.parse_args()))

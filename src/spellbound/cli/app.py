@@ -19,6 +19,7 @@ from spellbound.cli.data import app as data
 from spellbound.cli.parse import parse
 from spellbound.cli.plan import plan
 from spellbound.cli.prefer import prefer
+from spellbound.cli.serve import serve
 from spellbound.cli.train import train
 from spellbound.cli.write import write
 from spellbound.errors import EnvironmentFault, InputError
@@ -120,6 +121,7 @@ app.command()(check)
 app.command()(train)
 app.command()(plan)
 app.command()(prefer)
+app.command()(serve)
 app.command()(capacity)
 app.add_typer(data, name="data")
 app.add_typer(adapter, name="adapter")

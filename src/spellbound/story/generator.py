@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from spellbound.directives import Repair, StoryPrompt
+from spellbound.directives import Character, Repair, StoryPrompt
 from spellbound.errors import InputError
 from spellbound.story.stops import StopStrings
 
@@ -28,6 +28,14 @@ class WriteOptions:
     """Strings that end the passage; nothing of them is written."""
     constrain: bool = True
     """Let the model write only well-formed text with speakers of the cast."""
+    never_speak_as: tuple[str, ...] = ()
+    """Speaker IDs of the cast whose words are somebody else's to write: needs `constrain`."""
+    adapter: str | None = None
+    """Name of an adapter of a model in this process; None for the bare model."""
+    space: str = ""
+    """Of a model in this process: nothing read in one space is found from another."""
+    seconds: float | None = None
+    """Time limit of a model in this process, waiting included."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing; the generator checks the ranges of its sampler."""
@@ -35,6 +43,19 @@ class WriteOptions:
             if value is not None and not 1 <= value <= 1_000_000:
                 raise InputError(f"{name} is {value}; give a number from 1 to 1,000,000")
         StopStrings(self.stop)
+        if self.never_speak_as and not self.constrain:
+            raise InputError("never_speak_as is kept by the constraint alone; do not turn that off")
+
+    def speakers(self, prompt: StoryPrompt) -> tuple[Character, ...]:
+        """Return who may speak in the passage; InputError if somebody who may not is not in the cast."""
+        cast = {character.speaker_id for character in prompt.characters}
+        for speaker_id in self.never_speak_as:
+            if speaker_id not in cast:
+                known = ", ".join(sorted(cast)) or "nobody"
+                raise InputError(
+                    f"never_speak_as: speaker ID {speaker_id[:40]!r} is not in the cast; give of: {known}"
+                )
+        return tuple(each for each in prompt.characters if each.speaker_id not in self.never_speak_as)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +66,8 @@ class Usage:
     reused_tokens: int = 0
     """Of the prompt: known from before, not read again."""
     written_tokens: int = 0
+    queue_seconds: float = 0.0
+    """Until its turn came, where that is known."""
     prefill_seconds: float = 0.0
     tokens_per_second: float = 0.0
 

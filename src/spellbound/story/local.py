@@ -6,21 +6,52 @@ import codecs
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from spellbound.directives import StoryPrompt, grammar
-from spellbound.engine import Engine, Request, SamplingParams, Stats, Vocabulary, load_model
-from spellbound.errors import ModelError
-from spellbound.story.encoding import GrowingEncoder
+from spellbound.engine import (
+    Constraint,
+    Disk,
+    Engine,
+    Generation,
+    Request,
+    SamplingParams,
+    Scores,
+    Stats,
+    StoryCache,
+    Vocabulary,
+    Writer,
+    load_model,
+)
+from spellbound.engine import FinishReason as TokensEnd
+from spellbound.engine.requests import Ticket
+from spellbound.errors import InputError, ModelError
+from spellbound.story.completion import (
+    Completed,
+    CompletionOptions,
+    CompletionReason,
+    Failed,
+    Likely,
+    Load,
+    Message,
+    Piece,
+    Prompt,
+    PromptTooLong,
+    Scored,
+    StoryTold,
+    Told,
+)
 from spellbound.story.generator import Ending, FinishReason, Usage, WriteOptions
 from spellbound.story.pacing import Pen
+from spellbound.story.prompting import PromptEncoder
+from spellbound.story.stops import StopStrings
 
 _TOKENS_A_WORD = 8
 _LEAST_BUDGET = 1024
@@ -35,75 +66,64 @@ _REASONS: dict[str, FinishReason] = {
     "cancelled": "cancelled",
 }
 """Why a passage ended, by why its tokens did."""
+_COMPLETED: dict[str, CompletionReason] = {
+    "stop": "stop",
+    "writer": "stop",
+    "length": "length",
+    "deadline": "length",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What the engine of a generator may use."""
+
+    cache_bytes: int = 2 * 2**30
+    """Of memory, for what was read before."""
+    cache_folder: Path | None = None
+    """Where it is kept for the next start; None: nowhere."""
+    disk_bytes: int = 8 * 2**30
+    max_streams: int = 64
+    """Requests worked on at once."""
+    max_waiting: int = 1024
+    """Further ones that may wait."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are refused; None: what the model reads."""
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that lets nothing through; the engine checks its own."""
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
+            raise InputError(f"max_prompt_tokens is {self.max_prompt_tokens}; give 1 or more")
 
 
 class _Passage:
     """The pen as the engine's writer: tokens in, on the engine's thread; for each a piece of text out."""
 
     def __init__(self, vocabulary: Vocabulary, pen: Pen) -> None:
-        self._vocabulary, self._pen = vocabulary, pen
-        # A character may be spread over several tokens; its bytes wait here until it is whole.
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text, self.pen = _Text(vocabulary), pen
         self.pieces: deque[str] = deque()
 
     def write(self, token: int) -> None:
         """Put down what the token says, as far as it is certain."""
-        self.pieces.append(self._pen.write(self._decoder.decode(self._vocabulary.token_bytes(token))))
+        self.pieces.append(self.pen.write(self._text.of(token)))
 
     @property
     def done(self) -> bool:
         """Whether there are words enough and a good place to stop, or a stop string."""
-        return self._pen.done
+        return self.pen.done
 
     @property
     def wants_more(self) -> bool:
         """Whether there are fewer words than were asked for."""
-        return self._pen.wants_more
+        return self.pen.wants_more
 
-
-class LocalGenerator:
-    """A model folder, loaded once; states of earlier prompts stay in memory and are used again."""
-
-    def __init__(
-        self, folder: Path, *, adapter: Path | None = None, device: str = "auto", dtype: str = "auto"
-    ) -> None:
-        """Load config, tokenizer, weights and adapter; raises ModelError for whatever cannot be used."""
-        self._folder = folder
-        self._tokenizer = load_tokenizer(folder)
-        model = load_model(folder, device=device, dtype=dtype, adapter=adapter)
-        if len(self._tokenizer) > model.config.vocab_size:
-            raise ModelError(
-                f"{folder}: the tokenizer has {len(self._tokenizer)} tokens and the model"
-                f" {model.config.vocab_size}; they do not belong together"
-            )
-        self._encoder = GrowingEncoder(self._tokenizer)
-        self._stop_ids = _stop_ids(folder, self._tokenizer)
-        if not self._stop_ids:
-            raise ModelError(f"{folder}: neither tokenizer nor config names an end-of-text token")
-        self.engine = Engine(model)
-        self._vocabulary = Vocabulary(
-            self._tokenizer.backend_tokenizer.to_str(),
-            size=model.config.vocab_size,
-            stop_ids=sorted(self._stop_ids),
-        )
-
-    def write(
-        self, prompt: StoryPrompt, options: WriteOptions, cancelled: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Ending]:
-        """Yield the passage piece by piece, then its Ending."""
-        pen = Pen(options.words, options.stop)
-        passage = _Passage(self._vocabulary, pen)
-        generation = self.engine.generate(self._request(prompt, options, passage), cancelled)
-        try:
-            for _ in generation:
-                if text := passage.pieces.popleft():
-                    yield text
-        finally:
-            generation.close()
+    def ending(self, generation: Generation | Ticket) -> tuple[str, Ending]:
+        """Return the last text and the Ending."""
+        pen = self.pen
         reason = "stop" if pen.stopped else _REASONS[generation.finish_reason]
-        if text := pen.finish(cut=reason != "stop"):
-            yield text
-        yield Ending(
+        text = pen.finish(cut=reason != "stop")
+        return text, Ending(
             reason=reason,
             words=pen.words,
             usage=_usage(generation.stats),
@@ -111,28 +131,257 @@ class LocalGenerator:
             repairs=tuple(pen.repairs),
         )
 
+
+class _Completion:
+    """A completion as the engine's writer: text as it comes, through its shape, up to a stop string."""
+
+    def __init__(self, vocabulary: Vocabulary, options: CompletionOptions) -> None:
+        self._least, self._count = options.min_tokens, 0
+        self._text, self._stops = _Text(vocabulary), StopStrings(options.stop)
+        self._shape = options.shape() if options.shape is not None else None
+        self.pieces: deque[str] = deque()
+
+    def write(self, token: int) -> None:
+        """Put down what the token says, as far as it is certain."""
+        self._count += 1
+        text = self._text.of(token)
+        self.pieces.append(self._stops.feed(text if self._shape is None else self._shape.feed(text)))
+
+    @property
+    def done(self) -> bool:
+        """Whether a stop string was met."""
+        return self._stops.found is not None
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there are fewer tokens than were asked for."""
+        return self._count < self._least
+
+    def ending(self, generation: Generation | Ticket) -> tuple[str, Completed]:
+        """Return the last text and what ended it."""
+        text = self._stops.feed(self._shape.finish()) if self._shape is not None else ""
+        text += self._stops.finish()
+        reason = "stop" if self.done else _COMPLETED[generation.finish_reason]
+        return text, Completed(reason, _usage(generation.stats))
+
+
+class _Text:
+    """Tokens to text; a character may be spread over several, and its bytes wait here until it is whole."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, token: int) -> str:
+        """Return what the token adds."""
+        return self._decoder.decode(self._vocabulary.token_bytes(token))
+
+
+class _Told(Ticket):
+    """A request that nobody waits for: it says on the engine's thread that it has ended."""
+
+    def __init__(self, request: Request, ended: Callable[[_Told], None]) -> None:
+        super().__init__(request)
+        self._tell = ended
+
+    def cancel(self) -> None:
+        """End before the next step."""
+        self.leaving = True
+
+    def end(self, reason: TokensEnd, error: BaseException | None = None) -> None:
+        """Say that nothing follows, once."""
+        first = not self.over.is_set()
+        super().end(reason, error)
+        if first:
+            self._tell(self)
+
+
+@dataclass
+class _Telling:
+    """A writer that is asked for its piece as soon as it has one."""
+
+    writer: _Passage | _Completion
+    tell: Callable[[int, str], None]
+
+    def write(self, token: int) -> None:
+        """Put down a token and tell what it adds."""
+        self.writer.write(token)
+        self.tell(token, self.writer.pieces.popleft())
+
+    @property
+    def done(self) -> bool:
+        """What the writer says."""
+        return self.writer.done
+
+    @property
+    def wants_more(self) -> bool:
+        """What the writer says."""
+        return self.writer.wants_more
+
+
+class LocalGenerator:
+    """A model folder, loaded once; states of earlier prompts stay in memory and are used again.
+
+    A `Generator`, and a `Completer`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        adapter: Path | None = None,
+        adapters: Mapping[str, Path] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        settings: EngineSettings | None = None,
+    ) -> None:
+        """Load config, tokenizer, weights and adapter; raises ModelError for whatever cannot be used.
+
+        `adapter` is merged into the weights; `adapters`, by name, lie beside them for who asks for one.
+        """
+        self._tokenizer = load_tokenizer(folder)
+        model = load_model(folder, device=device, dtype=dtype, adapter=adapter)
+        if len(self._tokenizer) > model.config.vocab_size:
+            raise ModelError(
+                f"{folder}: the tokenizer has {len(self._tokenizer)} tokens and the model"
+                f" {model.config.vocab_size}; they do not belong together"
+            )
+        settings = EngineSettings() if settings is None else settings
+        self._encoder = PromptEncoder(folder, self._tokenizer)
+        self._stop_ids = _stop_ids(folder, self._tokenizer)
+        if not self._stop_ids:
+            raise ModelError(f"{folder}: neither tokenizer nor config names an end-of-text token")
+        self._prompt_limit = settings.max_prompt_tokens
+        place = settings.cache_folder
+        disk = None if place is None else Disk(place, model, max_bytes=settings.disk_bytes)
+        self.engine = Engine(
+            model,
+            cache=StoryCache(max_bytes=settings.cache_bytes, disk=disk),
+            max_streams=settings.max_streams,
+            max_waiting=settings.max_waiting,
+        )
+        for name, place in (adapters or {}).items():
+            self.engine.add_adapter(name, place)
+        self._vocabulary = Vocabulary(
+            self._tokenizer.backend_tokenizer.to_str(),
+            size=model.config.vocab_size,
+            stop_ids=sorted(self._stop_ids),
+        )
+
+    # ---- what it is and does
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and text may have together."""
+        return int(self.engine.model.config.max_position_embeddings)
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of adapters that may be asked for."""
+        return self.engine.adapters
+
+    @property
+    def load(self) -> Load:
+        """What it is doing now."""
+        running, waiting = self.engine.load
+        cache = self.engine.cache
+        return Load(running, waiting, cache.nbytes, cache.disk.nbytes if cache.disk else 0, cache.evicted)
+
+    def close(self) -> None:
+        """End what is being written, and wait until the story cache is on disk."""
+        self.engine.close()
+
+    # ---- passages
+
+    def write(
+        self, prompt: StoryPrompt, options: WriteOptions, cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[str | Ending]:
+        """Yield the passage piece by piece, then its Ending."""
+        passage = _Passage(self._vocabulary, Pen(options.words, options.stop))
+        generation = self.engine.generate(self._passage_request(prompt, options, passage), cancelled)
+        try:
+            for _ in generation:
+                if text := passage.pieces.popleft():
+                    yield text
+        finally:
+            generation.close()
+        text, ending = passage.ending(generation)
+        if text:
+            yield text
+        yield ending
+
+    def start_passage(
+        self, prompt: StoryPrompt, options: WriteOptions, put: Callable[[StoryTold], None]
+    ) -> _Told:
+        """Begin a passage; `put` is told what `write` yields, or Failed, on the engine's thread."""
+        passage = _Passage(self._vocabulary, Pen(options.words, options.stop))
+
+        def tell(token: int, text: str) -> None:
+            if text:
+                put(text)
+
+        def ended(told: _Told) -> None:
+            text, ending = passage.ending(told)
+            if text:
+                put(text)
+            put(ending if told.error is None else Failed(told.error))
+
+        request = self._passage_request(prompt, options, _Telling(passage, tell))
+        return self._enter(_Told(request, ended))
+
     def prompt_tokens(self, prompt: StoryPrompt) -> tuple[list[int], list[int]]:
         """Return a prompt's tokens, and the places up to which the next turn's prompt is likely the same.
 
         A chat template is used as a single message of the user. Without one the prompt is: the start token,
         if the tokenizer has one, the prompt text, a line break.
         """
-        ids, places = self._encoded(prompt)
+        ids, places = self._encoder.encode(prompt)
         return ids.tolist(), places
 
-    def _encoded(self, prompt: StoryPrompt) -> tuple[NDArray[np.int32], list[int]]:
-        """Do what `prompt_tokens` does; of a prompt that has grown, only what was added is encoded."""
-        content = prompt.render()
-        text = self._in_template(content)
-        added = self._tokenizer.added_tokens_decoder.values()
-        if any(token.special and token.content in content for token in added):
-            return self._encode_apart(text, content), []
-        encoded = self._encoder.encode(text)
-        return encoded.ids, [encoded.tokens_before(at) for at in _fixed_parts(text)]
+    # ---- completions
 
-    def _request(self, prompt: StoryPrompt, options: WriteOptions, passage: _Passage) -> Request:
+    def start(self, prompt: Prompt, options: CompletionOptions, put: Callable[[Told], None]) -> _Told:
+        """Begin to complete; `put` is told pieces, then Completed or Failed, on the engine's thread."""
+        completion = _Completion(self._vocabulary, options)
+
+        def tell(token: int, text: str) -> None:
+            scored = self._scored(token, told.scores[-1]) if told.scores else None
+            if text or scored:
+                put(Piece(text, scored))
+
+        def ended(told: _Told) -> None:
+            text, completed = completion.ending(told)
+            if text:
+                put(Piece(text))
+            put(completed if told.error is None else Failed(told.error))
+
+        told = _Told(self._completion_request(prompt, options, _Telling(completion, tell)), ended)
+        return self._enter(told)
+
+    def tokenize(self, prompt: str | tuple[Message, ...], *, start: bool = True) -> list[int]:
+        """Return the tokens of a prompt; `start`: of a text, with the start token."""
+        return [int(token) for token in self._encoder.encode(prompt, start=start)[0]]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, control tokens by their names; ModelError for one that is none."""
+        for place, token in enumerate(tokens):
+            if not 0 <= token < self._vocabulary.size:
+                raise ModelError(
+                    f"token {token} at place {place} is not in {self._vocabulary.size}; leave it out"
+                )
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def chat_text(self, messages: tuple[Message, ...]) -> str:
+        """Return what the model reads of a chat."""
+        return self._encoder.chat_text(messages)
+
+    # ---- requests
+
+    def _passage_request(self, prompt: StoryPrompt, options: WriteOptions, writer: Writer) -> Request:
         """Say in tokens what is to be written."""
-        prompt_ids, boundaries = self._encoded(prompt)
+        cast = options.speakers(prompt)
+        prompt_ids, boundaries = self._encoder.encode(prompt)
+        self._require_room(prompt_ids)
         budget = max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
         params = SamplingParams(
             temperature=options.temperature,
@@ -142,39 +391,75 @@ class LocalGenerator:
             seed=options.seed,
             max_tokens=options.max_tokens or budget,
         )
-        rules = grammar(prompt.characters, tags=prompt.tags) if options.constrain else None
+        rules = grammar(cast, tags=prompt.tags) if options.constrain else None
         return Request(
             prompt_ids=prompt_ids,
             params=params,
             stop_ids=self._stop_ids,
             constraint=None if rules is None else self._vocabulary.constraint(rules),
-            writer=passage,
+            writer=writer,
             boundaries=boundaries,
             never_penalised=self._never_penalised,
+            adapter=options.adapter,
+            space=options.space,
+            seconds=options.seconds,
         )
 
-    def _in_template(self, content: str) -> str:
-        """Put the prompt text where the model expects it."""
-        if self._tokenizer.chat_template is None:
-            return f"{self._tokenizer.bos_token or ''}{content}\n"
-        message = [{"role": "user", "content": content}]
-        try:
-            text = self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise ModelError(
-                f"{self._folder}: the chat template refuses a single message of the user: {error};"
-                " mend the template or remove it"
-            ) from error
-        return str(text)
+    def _completion_request(self, prompt: Prompt, options: CompletionOptions, writer: Writer) -> Request:
+        prompt_ids, boundaries = self._encoder.encode(prompt)
+        self._require_room(prompt_ids)
+        params = SamplingParams(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            logit_bias=options.logit_bias,
+            seed=options.seed,
+            max_tokens=options.max_tokens or self.context,
+        )
+        penalised = options.repetition_penalty != 1.0
+        return Request(
+            prompt_ids=prompt_ids,
+            params=params,
+            stop_ids=self._stop_ids,
+            constraint=self._constraint(options),
+            writer=writer,
+            boundaries=boundaries,
+            never_penalised=self._never_penalised if penalised else frozenset(),
+            adapter=options.adapter,
+            logprobs=options.logprobs,
+            space=options.space,
+            seconds=options.seconds,
+        )
 
-    def _encode_apart(self, text: str, content: str) -> NDArray[np.int32]:
-        """Encode a prompt that spells out control tokens, so that they are read as letters."""
-        head, found, tail = text.partition(content)
-        if not found:
-            raise ModelError("the chat template changes a prompt that contains the model's control tokens")
-        plain = self._tokenizer(content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ends = [self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in (head, tail)]
-        return np.array([*ends[0], *plain, *ends[1]], np.int32)
+    def _enter(self, told: _Told) -> _Told:
+        """Have a request worked on."""
+        self.engine.generate(told.request)  # checks it; begins nothing
+        self.engine.enter(told)
+        return told
+
+    def _require_room(self, prompt_ids: NDArray[np.int32]) -> None:
+        most = min(self.context - 1, self._prompt_limit or self.context)
+        if len(prompt_ids) > most:
+            raise PromptTooLong(
+                f"the prompt has {len(prompt_ids)} tokens and at most {most} are read; shorten the past story"
+            )
+
+    def _constraint(self, options: CompletionOptions) -> Constraint | None:
+        rules = options.grammar
+        if options.json_schema is not None:
+            rules = json.dumps({"grammars": [{"json_schema": json.loads(options.json_schema)}]})
+        return None if rules is None else self._vocabulary.constraint(rules)
+
+    def _scored(self, token: int, scores: Scores) -> Scored:
+        """Say in text what was scored."""
+        likeliest = tuple(self._likely(each, logprob) for each, logprob in scores.likeliest)
+        return Scored(self._likely(token, scores.chosen), likeliest)
+
+    def _likely(self, token: int, logprob: float) -> Likely:
+        data = self._vocabulary.token_bytes(token)
+        name = data.decode("utf-8", "replace") or str(self._tokenizer.convert_ids_to_tokens(token) or "")
+        return Likely(token, name, data, logprob)
 
     @cached_property
     def _never_penalised(self) -> frozenset[int]:
@@ -225,24 +510,13 @@ def _end_of_text(file: Path) -> int | list[int] | None:
     return named
 
 
-def _fixed_parts(text: str) -> list[int]:
-    """Return the offsets where the cast ends and where the past story ends.
-
-    The past story grows at its end, and its last word may be cut into other tokens once more follows: so the
-    offset is before that word.
-    """
-    cast = max(text.find("<pastStory>"), 0)
-    past = text.rfind("</pastStory>")
-    last_word = max(text.rfind(" ", 0, past), cast) if past >= 0 else cast
-    return [cast, last_word]
-
-
 def _usage(stats: Stats) -> Usage:
     """Say what it cost in the words of this room."""
     return Usage(
         prompt_tokens=stats.prompt_tokens,
         reused_tokens=stats.reused_tokens,
         written_tokens=stats.written_tokens,
+        queue_seconds=stats.queue_seconds,
         prefill_seconds=stats.prefill_seconds,
         tokens_per_second=stats.tokens_per_second,
     )

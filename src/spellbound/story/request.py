@@ -3,6 +3,7 @@
 import re
 
 from spellbound.directives import Character, StoryPrompt, grammar, structural_tag
+from spellbound.errors import InputError
 from spellbound.story.generator import WriteOptions
 from spellbound.story.server import ServerSettings
 
@@ -16,6 +17,8 @@ _NAME_OR_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|\w+')
 
 def request_body(prompt: StoryPrompt, options: WriteOptions, server: ServerSettings) -> Body:
     """Return the body of a streamed request; the model's name is left to whoever knows it."""
+    if options.adapter is not None:
+        raise InputError(f"adapter {options.adapter!r:.40}: a server's adapters are models to it; name it so")
     text = prompt.render()
     asked: Body = {"messages": [{"role": "user", "content": text}]}
     if server.api == "completions":
@@ -30,7 +33,7 @@ def request_body(prompt: StoryPrompt, options: WriteOptions, server: ServerSetti
         "top_p": options.top_p,
         "seed": options.seed,
         **_of_its_own(options, server),
-        **(_constraint(prompt, server) if options.constrain else {}),
+        **(_constraint(prompt, options, server) if options.constrain else {}),
     }
 
 
@@ -60,9 +63,9 @@ def _of_its_own(options: WriteOptions, server: ServerSettings) -> Body:
             return fields
 
 
-def _constraint(prompt: StoryPrompt, server: ServerSettings) -> Body:
+def _constraint(prompt: StoryPrompt, options: WriteOptions, server: ServerSettings) -> Body:
     """Well-formed text with speakers of the cast alone, as the server can be told."""
-    cast, tags = prompt.characters, prompt.tags
+    cast, tags = options.speakers(prompt), prompt.tags
     match server.dialect:
         case "vllm":
             return {"structured_outputs": {"grammar": grammar(cast, tags=tags)}}
@@ -71,6 +74,8 @@ def _constraint(prompt: StoryPrompt, server: ServerSettings) -> Body:
         case "llama.cpp":
             return {"grammar": gbnf(cast, tags=tags)}
         case "openai":
+            if options.never_speak_as:
+                raise InputError("never_speak_as: OpenAI's API takes no constraint; use another dialect")
             return {}
 
 

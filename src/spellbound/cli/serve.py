@@ -1,0 +1,105 @@
+"""`spellbound serve`: a model for other programs, over HTTP as OpenAI has it."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_GIB = 2**30
+
+
+def serve(
+    model: Annotated[str, typer.Option(help="nano, or the folder of a Jamba checkpoint.")] = "nano",
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What clients call it. [default: its folder's name]")
+    ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Each PEFT adapter in it is offered as NAME:ITS-FOLDER."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Interface to listen on; another than loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8000,
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the key that clients send.")
+    ] = "SPELLBOUND_API_KEY",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name by which the server may be called; repeatable."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="A page whose scripts may ask, as http://localhost:3000; repeatable."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep what was read there, for the next start. [default: nowhere]"
+        ),
+    ] = None,
+    memory_gib: Annotated[float, typer.Option(help="Memory for what was read.")] = 2.0,
+    disk_gib: Annotated[float, typer.Option(help="Disk for what was read, with --cache.")] = 8.0,
+    max_streams: Annotated[int, typer.Option(help="Texts worked on at once; further ones wait.")] = 64,
+    max_waiting: Annotated[int, typer.Option(help="How many may wait; the next is told 503.")] = 256,
+    max_per_client: Annotated[
+        int, typer.Option(help="Requests of one address at a time; the next is told 429.")
+    ] = 64,
+    max_prompt: Annotated[
+        int | None, typer.Option(metavar="TOKENS", help="Longest prompt. [default: what the model reads]")
+    ] = None,
+    max_body_mib: Annotated[float, typer.Option(help="Largest request.")] = 8.0,
+    plain: Annotated[
+        str, typer.Option(metavar="FORM", help="What NAME-plain writes: prose, or script (Name: “…”).")
+    ] = "prose",
+    language: Annotated[str, typer.Option("--lang", help="Language of its quotation marks.")] = "en",
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long requests may go on after SIGTERM.")
+    ] = 20.0,
+) -> None:
+    """Serve a model to programs that speak OpenAI's API, and stories as typed events.
+
+    SIGTERM or Ctrl-C: no more is taken, what is being written may end, the cache is kept.
+    """
+    from spellbound.errors import EnvironmentFault
+
+    if missing := [each for each in _NEEDED if find_spec(each) is None]:
+        raise EnvironmentFault(
+            f"serve: the package {missing[0]} is not installed; run: pip install 'spellbound[studio]'"
+        )
+    from spellbound.cli.serving import Site, serve_site
+    from spellbound.server.settings import ServeSettings, plain_form_named
+
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        key=os.environ.get(key_env, "").strip(),
+        allowed_hosts=tuple(each.lower() for each in allow_host or ()),
+        cors_origins=tuple(cors_origin or ()),
+        max_body_bytes=int(max_body_mib * 2**20),
+        max_per_client=max_per_client,
+        grace_s=grace,
+        plain_form=plain_form_named(plain),
+        language=language,
+    )
+    site = Site(
+        model=model,
+        name=name,
+        adapters=adapters,
+        device=device,
+        dtype=dtype,
+        cache=cache,
+        memory_bytes=int(memory_gib * _GIB),
+        disk_bytes=int(disk_gib * _GIB),
+        max_streams=max_streams,
+        max_waiting=max_waiting,
+        max_prompt_tokens=max_prompt,
+    )
+    serve_site(site, settings, typer.echo)

@@ -1,0 +1,263 @@
+"""The application: routes over completers, behind the guards."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spellbound.server import answers, stories
+from spellbound.server.bridge import EventStream, unless_gone
+from spellbound.server.errors import ApiError
+from spellbound.server.gate import Gate, Permit
+from spellbound.server.guard import Faults, HostGuard, KeyGuard, SizeGuard
+from spellbound.server.metrics import Metrics
+from spellbound.server.offers import Offer, Offers
+from spellbound.server.openai_format import Chat, Text, chat_job, completion_jobs, messages_of
+from spellbound.server.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    Sampling,
+    StoryRequest,
+    TokenizeRequest,
+)
+from spellbound.server.settings import ServeSettings
+from spellbound.server.writing import Job, Writing
+from spellbound.story.completion import Completer
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "content": {"application/json": {"schema": {"type": "object"}}}}
+    for status, what in {
+        "4XX": "What was asked cannot be done: an error object",
+        "5XX": "It cannot be done now, or failed: an error object",
+    }.items()
+}
+
+
+class Service:
+    """What the routes work with."""
+
+    def __init__(self, models: Mapping[str, Completer], settings: ServeSettings) -> None:
+        """Serve these models."""
+        self.settings = settings
+        self.offers = Offers(models)
+        self.metrics = Metrics(self.offers.completers)
+        self.gate = Gate(settings.max_per_client)
+        self.started = int(time.time())
+
+    def enter(self, request: Request) -> Permit:
+        """Let a request in. No header counts: whoever asks writes those."""
+        return self.gate.enter(request.client.host if request.client else "")
+
+    def model_object(self, name: str) -> dict[str, Any]:
+        """Say what a model is."""
+        offer = self.offers.find(name)
+        return {
+            "id": offer.name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "spellbound",
+            "root": offer.base,
+            "max_model_len": offer.completer.context,
+        }
+
+    async def complete(
+        self, request: Request, body: Sampling, offer: Offer, jobs: list[Job], objects: Chat | Text
+    ) -> Response:
+        """Write the texts of a request."""
+        permit = self.enter(request)
+        try:
+            writing = Writing(offer, jobs, permit, self.metrics, time.perf_counter())
+            await writing.begin()
+            if body.stream:
+                options = body.stream_options
+                events = answers.streamed(
+                    writing, objects, include_usage=bool(options and options.include_usage)
+                )
+                return EventStream(events, permit.close)
+            answer = await unless_gone(request.receive, answers.whole(writing, objects))
+        except BaseException:
+            permit.close()
+            raise
+        permit.close()
+        return _gone() if answer is None else JSONResponse(answer)
+
+    async def write(self, request: Request, body: StoryRequest) -> Response:
+        """Write a passage of a story."""
+        offer = self.offers.find(body.model)
+        prompt, options = stories.prompt_of(body.prompt), stories.options_of(body, offer)
+        permit = self.enter(request)
+        try:
+            passage = stories.Passage(offer, permit, self.metrics, time.perf_counter())
+            await passage.begin(prompt, options)
+            if body.stream is not False:
+                return EventStream(stories.streamed(passage), permit.close)
+            answer = await unless_gone(request.receive, stories.whole(passage))
+        except BaseException:
+            permit.close()
+            raise
+        permit.close()
+        return _gone() if answer is None else JSONResponse(answer)
+
+    async def tokenize(self, body: TokenizeRequest) -> dict[str, Any]:
+        """Return the tokens of a text or a chat."""
+        completer = self.offers.find(body.model).completer
+        text = body.prompt if body.prompt is not None else body.content
+        prompt = messages_of(body.messages or []) or text
+        if prompt is None or (body.messages and text is not None):
+            raise ApiError(
+                400, "give either prompt (or content) or messages", param="prompt", code="invalid_value"
+            )
+        start = body.add_special_tokens is not False
+        tokens = await run_in_threadpool(completer.tokenize, prompt, start=start)
+        return {"count": len(tokens), "max_model_len": completer.context, "tokens": tokens}
+
+    async def detokenize(self, body: DetokenizeRequest) -> dict[str, Any]:
+        """Return the text of tokens, by vLLM's name and by llama.cpp's."""
+        completer = self.offers.find(body.model).completer
+        text = await run_in_threadpool(completer.detokenize, body.tokens)
+        return {"prompt": text, "content": text}
+
+
+def create_app(models: Mapping[str, Completer], settings: ServeSettings) -> FastAPI:
+    """Return the application that serves these models by name; InputError for names that cannot be."""
+    service = Service(models, settings)
+    # No pages of documentation: they would load scripts from elsewhere.
+    app = FastAPI(title="Spellbound", docs_url=None, redoc_url=None, responses=_REFUSED)
+    app.state.service = service
+    _add_completions(app, service)
+    _add_rest(app, service)
+    app.add_exception_handler(RequestValidationError, _wrong_field)
+    app.add_exception_handler(HTTPException, _http_error)
+    # The last one added stands outermost.
+    app.add_middleware(SizeGuard, settings=settings)
+    app.add_middleware(KeyGuard, settings=settings)
+    app.add_middleware(Faults)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.add_middleware(HostGuard, settings=settings)
+    app.add_middleware(_Counted, metrics=service.metrics, paths=_paths(app))
+    return app
+
+
+def _add_completions(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        """Go on with a chat."""
+        offer = service.offers.find(body.model)
+        job = chat_job(body, offer, service.settings)
+        return await service.complete(request, body, offer, [job], Chat(offer.name))
+
+    @app.post("/v1/completions", response_model=None)
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        """Go on with a text."""
+        offer = service.offers.find(body.model)
+        jobs = completion_jobs(body, offer, service.settings)
+        return await service.complete(request, body, offer, jobs, Text(offer.name))
+
+    @app.post("/v1/stories/write", response_model=None)
+    async def write(body: StoryRequest, request: Request) -> Response:
+        """Write a passage of a story, as typed events."""
+        return await service.write(request, body)
+
+
+def _add_rest(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """Name every model."""
+        return {"object": "list", "data": [service.model_object(name) for name in service.offers.names]}
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        """Say what a model is."""
+        return service.model_object(name)
+
+    @app.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        """Turn text or a chat into tokens."""
+        return await service.tokenize(body)
+
+    @app.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
+        """Turn tokens into text."""
+        return await service.detokenize(body)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Say whether requests are taken."""
+        if service.gate.draining:
+            raise ApiError(503, "the server is shutting down", code="shutting_down")
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_model=None)
+    async def metrics() -> Response:
+        """Give the numbers to Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _wrong_field(request: Request, error: Exception) -> Response:
+    """Name the first field that is wrong, without what it holds."""
+    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    place = [str(part) for part in found.get("loc", ())[1:] if isinstance(part, int) or _is_field(part)]
+    if found.get("type") == "json_invalid":
+        return ApiError(400, "the body is not JSON", code="invalid_json").response()
+    param = place[0] if place else None
+    where = ".".join(place) or "the body"
+    return ApiError(400, f"{where}: {found.get('msg')}", param=param, code="invalid_value").response()
+
+
+def _is_field(part: str) -> bool:
+    """Whether a part of a place is a field, not one of the types that it may have."""
+    return part.isidentifier() and part not in ("str", "int", "list", "dict")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Say what the framework refuses as everything else is said."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = {
+        404: f"there is nothing at {request.url.path[:80]!r}; see docs/server.md for what there is",
+        405: f"{request.method[:20]} is not for {request.url.path[:80]!r}",
+    }
+    detail = str(error.detail) if isinstance(error, HTTPException) else "the server failed"
+    headers = error.headers if isinstance(error, HTTPException) else None
+    code = "invalid_json" if status == 400 else f"http_{status}"  # of what JSON cannot nest so deep
+    return ApiError(status, words.get(status, detail), code=code, headers=headers).response()
+
+
+def _gone() -> Response:
+    """For a client that will not read it; the status is nginx's, for the log."""
+    return Response(status_code=499)
+
+
+def _paths(app: FastAPI) -> frozenset[str]:
+    return frozenset(route.path for route in app.routes if isinstance(route, Route))
+
+
+class _Counted:
+    """Counts answers."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
+        self._app, self._metrics, self._paths = app, metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"] if scope["path"] in self._paths else "other"
+                self._metrics.answered(path, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, noting if scope["type"] == "http" else send)

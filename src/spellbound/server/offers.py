@@ -1,0 +1,70 @@
+"""Models by the names that clients give them: NAME, NAME:ADAPTER, and each of them with -plain."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spellbound.errors import InputError
+from spellbound.server.errors import ApiError
+from spellbound.story.completion import Completer
+
+PLAIN = "-plain"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model as a client may choose it."""
+
+    name: str
+    base: str
+    completer: Completer
+    adapter: str | None
+    plain: bool
+    """Whether tags become prose."""
+
+
+class Offers:
+    """Everything that may be asked for; a model that was not configured is never looked for."""
+
+    def __init__(self, models: Mapping[str, Completer]) -> None:
+        """Offer these; InputError for names that clients could not tell apart."""
+        if not models:
+            raise InputError("no model is to be served; name one")
+        self.completers = dict(models)
+        self._offers: dict[str, Offer] = {}
+        for base, completer in models.items():
+            for adapter in (None, *completer.adapters):
+                name = require_name(base) if adapter is None else f"{base}:{require_name(adapter)}"
+                for offered, plain in ((name, False), (f"{name}{PLAIN}", True)):
+                    if offered in self._offers:
+                        raise InputError(f"two models would be called {offered!r}; rename one of them")
+                    self._offers[offered] = Offer(offered, base, completer, adapter, plain)
+
+    @property
+    def names(self) -> list[str]:
+        """All names."""
+        return list(self._offers)
+
+    def find(self, name: str | None) -> Offer:
+        """Return a model by its name, the first one for none; ApiError if there is no such model."""
+        if not name:
+            return next(iter(self._offers.values()))
+        if name not in self._offers:
+            known = ", ".join(self.names[:20])
+            raise ApiError(
+                404,
+                f"the model {name[:80]!r} is not here; choose one of: {known}",
+                param="model",
+                code="model_not_found",
+            )
+        return self._offers[name]
+
+
+def require_name(name: str) -> str:
+    """Return a model's or adapter's name; InputError for one that clients could misread."""
+    if not _NAME.fullmatch(name) or len(name) > 96:
+        raise InputError(
+            f"{name!r:.80} is no name for a model or an adapter; use letters, digits, '.', '_' and '-'"
+        )
+    return name
