@@ -93,5 +93,5 @@ if __name__ == "__main__":
     options.add_argument("--examples", type=int, default=60_000, help="examples to answer")
     options.add_argument("--valid", type=int, default=1_200, help="unseen examples")
     options.add_argument("--invented-names", type=float, default=0.6, help="share with names of no list")
-    options.add_argument("--processes", type=int, default=2, help="processes of one thread; any number gives the same files")
+    options.add_argument("--processes", type=int, default=2, help="any number gives the same files")
     raise SystemExit(console.run(main, options.parse_args()))
