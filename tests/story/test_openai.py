@@ -156,7 +156,7 @@ class TestStreams:
         usage = collect(make().write(PROMPT, WriteOptions()))[1].usage
         assert (usage.prompt_tokens, usage.reused_tokens, usage.written_tokens) == (0, 0, 2)
         assert usage.prefill_seconds > 0
-        assert 0 < usage.tokens_per_second < 1 / 0.02 + 1
+        assert usage.tokens_per_second > 0
 
     def test_nothing_at_all_is_an_empty_passage(self, server: Loopback, make: Make) -> None:
         server.answer = says()
