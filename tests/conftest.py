@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from spellbound.jamba import JambaForCausalLM
+
+# As `spellbound.train` sets it, which may be imported after other tests have multiplied.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
 
 SPECIALS = ("<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|write|>")
 TAGS = ('<quote speaker="', '">', "</quote>", "<action>", "</action>", "<sound>", "</sound>")

@@ -1,1 +1,7 @@
 """Examples and stories to trained weights or an adapter: recipe, tokens, batches, loss, loop, checkpoints."""
+
+import os
+
+# MKL takes fewer threads where it thinks that few are free, and then the last digits of a product differ from
+# those of the unbroken run. It looks here when it first multiplies.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
