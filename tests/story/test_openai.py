@@ -14,6 +14,7 @@ import pytest
 
 from spellbound.directives import Character, StoryPrompt, grammar, structural_tag
 from spellbound.errors import EnvironmentFault, InputError
+from spellbound.retrying import waiting_time
 from spellbound.story import (
     Ending,
     OpenAIGenerator,
@@ -23,7 +24,7 @@ from spellbound.story import (
     WriteOptions,
     collect,
 )
-from spellbound.story.answer import read_event, waiting_time
+from spellbound.story.answer import read_event
 from spellbound.story.request import gbnf
 from tests.directives.cases import ACCEPTED, REJECTED, UNFINISHED
 from tests.directives.cases import CAST as CAST_IDS

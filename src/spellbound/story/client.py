@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spellbound.errors import EnvironmentFault
-from spellbound.story.answer import Answer, Failure, Put, member, read_event, waiting_time
+from spellbound.retrying import waiting_time
+from spellbound.story.answer import Answer, Failure, Put, member, read_event
 from spellbound.story.request import Body
 from spellbound.story.server import ServerSettings
 

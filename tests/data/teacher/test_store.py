@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spellbound.data.teacher.replies import Reply, waiting_time
+from spellbound.data.teacher.replies import Reply
 from spellbound.data.teacher.store import FILE, Store
 from spellbound.errors import EnvironmentFault, InputError
+from spellbound.retrying import waiting_time
 
 
 def entered(store: Store, cost: float, limit: float) -> int:

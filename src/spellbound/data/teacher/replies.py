@@ -1,8 +1,6 @@
 """What a server can answer: a reply, or one of the ways to fail. Plain values; nothing here holds a key."""
 
-import math
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from pydantic import BaseModel, ValidationError
 
@@ -86,29 +84,3 @@ def read_reply(body: bytes, worst: tuple[int, int]) -> Reply | Failure:
 def _counted(tokens: int | None, worst: int) -> int:
     """What a server says, or the worst where it says nothing or nonsense."""
     return worst if tokens is None or tokens < 0 else tokens
-
-
-def waiting_time(retry_after: str | None, date: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for, as seconds or as a date; None if it says nothing.
-
-    A date is compared with the server's own clock (its Date header) where it shows one, else with `now`.
-    """
-    if not retry_after:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        then = _moment(retry_after)
-        if then is None:
-            return None
-        seconds = then - (_moment(date) or now)
-    return None if math.isnan(seconds) else max(0.0, seconds)
-
-
-def _moment(date: str | None) -> float | None:
-    if not date:
-        return None
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, OverflowError):
-        return None

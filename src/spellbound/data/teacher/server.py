@@ -8,8 +8,9 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from spellbound.data.teacher.replies import Failure, Reply, read_reply, waiting_time
+from spellbound.data.teacher.replies import Failure, Reply, read_reply
 from spellbound.data.teacher.settings import TeacherSettings
+from spellbound.retrying import waiting_time
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _NEVER = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
