@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from transformers import JambaConfig
 
+from benchmarks.products import forward_products
 from spellbound.jamba import JambaForCausalLM
 from spellbound.train import adapters, start
 from spellbound.train.dataset import Dataset
@@ -67,22 +68,6 @@ def timed(work: Any) -> float:
     return float(begin.elapsed_time(end)) / 1e3
 
 
-def products(config: JambaConfig) -> tuple[float, float]:
-    """FLOP of a forward pass's products for one token through the layers, and through the head."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    channels, states, rank = config.mamba_expand * hidden, config.mamba_d_state, config.mamba_dt_rank
-    heads = config.num_attention_heads
-    keys = hidden // heads * config.num_key_value_heads
-    mamba = 3 * hidden * channels + channels * (2 * rank + 2 * states)
-    attention = 2 * hidden * hidden + 2 * hidden * keys
-    weights = 0
-    for mixer, experts in zip(config.layers_block_type, config.layers_num_experts, strict=True):
-        weights += attention if mixer == "attention" else mamba
-        weights += 3 * hidden * inner * (config.num_experts_per_tok if experts > 1 else 1)
-        weights += hidden * experts if experts > 1 else 0
-    return 2.0 * weights, 2.0 * hidden * config.vocab_size
-
-
 def samples_of(length: int, count: int, vocabulary: int) -> Dataset:
     """Random tokens, as if they had been read from files."""
     draw = np.random.default_rng(length)
@@ -110,10 +95,11 @@ def measure(
         losses.append(trainer.take_step()[0])
         seconds.append(time.perf_counter() - begin)
     tokens = recipe.schedule.batch * length
-    layers, head = products(model.config)
+    *inner, last = forward_products(model.config, tokens, tokens)
+    layers, head = sum(each.flops for each in inner), last.flops
     # Frozen weights: forward, and the gradient of what went in. Checkpointing runs the layers forward twice.
-    useful = tokens * (2 * layers + 2 * head / LEARNT)
-    done = tokens * (3 * layers + 2 * head / LEARNT)
+    useful = 2 * layers + 2 * head / LEARNT
+    done = 3 * layers + 2 * head / LEARNT
     step = statistics.median(seconds)
     peak = torch.cuda.max_memory_allocated() / GIB if cuda else 0.0
     reserved = torch.cuda.max_memory_reserved() / GIB if cuda else 0.0

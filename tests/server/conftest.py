@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from spellbound.story.local import EngineSettings, LocalGenerator
+from spellbound.story.completion import EngineSettings
+from spellbound.story.local import LocalGenerator
 from tests.engine.test_adapters import write_adapter
 from tests.server.running import Site, running
 

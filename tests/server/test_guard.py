@@ -7,7 +7,8 @@ import pytest
 
 from spellbound.errors import InputError
 from spellbound.server.settings import ServeSettings, host_name
-from spellbound.story.local import EngineSettings, LocalGenerator
+from spellbound.story.completion import EngineSettings
+from spellbound.story.local import LocalGenerator
 from tests.server.running import HELLO, Site, idle, running, until
 
 KEY = "a-key-of-enough-letters"

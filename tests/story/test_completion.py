@@ -15,13 +15,14 @@ from spellbound.story import WriteOptions, collect
 from spellbound.story.completion import (
     Completed,
     CompletionOptions,
+    EngineSettings,
     Failed,
     Message,
     Piece,
     PromptTooLong,
     completed,
 )
-from spellbound.story.local import EngineSettings, LocalGenerator
+from spellbound.story.local import LocalGenerator
 from tests.conftest import write_tokenizer
 from tests.engine.test_adapters import write_adapter
 from tests.story.test_local import CAST, PROMPT, copied, hot

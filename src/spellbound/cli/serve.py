@@ -76,6 +76,7 @@ def serve(
         )
     from spellbound.cli.serving import Site, serve_site
     from spellbound.server.settings import ServeSettings, plain_form_named
+    from spellbound.story.completion import EngineSettings
 
     settings = ServeSettings(
         host=host,
@@ -95,11 +96,13 @@ def serve(
         adapters=adapters,
         device=device,
         dtype=dtype,
-        cache=cache,
-        memory_bytes=int(memory_gib * _GIB),
-        disk_bytes=int(disk_gib * _GIB),
-        max_streams=max_streams,
-        max_waiting=max_waiting,
-        max_prompt_tokens=max_prompt,
+        engine=EngineSettings(
+            cache_bytes=int(memory_gib * _GIB),
+            cache_folder=cache,
+            disk_bytes=int(disk_gib * _GIB),
+            max_streams=max_streams,
+            max_waiting=max_waiting,
+            max_prompt_tokens=max_prompt,
+        ),
     )
     serve_site(site, settings, typer.echo)

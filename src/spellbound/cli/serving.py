@@ -12,23 +12,19 @@ from spellbound.server.offers import require_name
 from spellbound.server.run import listen, serve
 from spellbound.server.settings import ServeSettings
 from spellbound.story import find_model
+from spellbound.story.completion import EngineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The model to serve, and what its engine may use."""
+    """The model to serve."""
 
     model: str
     name: str | None
     adapters: Path | None
     device: str
     dtype: str
-    cache: Path | None
-    memory_bytes: int
-    disk_bytes: int
-    max_streams: int
-    max_waiting: int
-    max_prompt_tokens: int | None
+    engine: EngineSettings
 
 
 def serve_site(site: Site, settings: ServeSettings, say: Callable[[str], None]) -> None:
@@ -41,7 +37,7 @@ def serve_site(site: Site, settings: ServeSettings, say: Callable[[str], None]) 
         # The long silence of the imports is in here; what is wrong with the options was said before.
         from transformers.utils import logging as quiet
 
-        from spellbound.story.local import EngineSettings, LocalGenerator
+        from spellbound.story.local import LocalGenerator
 
         quiet.disable_progress_bar()
         quiet.set_verbosity_error()
@@ -50,14 +46,7 @@ def serve_site(site: Site, settings: ServeSettings, say: Callable[[str], None]) 
             adapters=adapters,
             device=site.device,
             dtype=site.dtype,
-            settings=EngineSettings(
-                cache_bytes=site.memory_bytes,
-                cache_folder=site.cache,
-                disk_bytes=site.disk_bytes,
-                max_streams=site.max_streams,
-                max_waiting=site.max_waiting,
-                max_prompt_tokens=site.max_prompt_tokens,
-            ),
+            settings=site.engine,
         )
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         try:

@@ -9,7 +9,7 @@ from spellbound.engine.disk import Disk
 from spellbound.engine.generate import Engine
 from spellbound.engine.loading import load_model
 from spellbound.engine.params import SamplingParams
-from spellbound.engine.requests import FinishReason, Generation, Request, Scores, Stats, Writer
+from spellbound.engine.requests import FinishReason, Generation, Request, Scores, Stats, Ticket, Writer
 from spellbound.engine.sampling import sample
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Snapshot",
     "Stats",
     "StoryCache",
+    "Ticket",
     "Vocabulary",
     "Writer",
     "load_model",

@@ -139,9 +139,9 @@ class StoryCache:
         for node in reversed(path):
             if not node.held or (node.end == len(prompt) and not self._ends(node)):
                 continue
+            node.used = self._clock
             snapshot = self._load(node)
             if snapshot is not None:
-                node.used = self._clock
                 return Found(snapshot, node.end, matched)
         return Found(None, 0, matched)
 
@@ -239,8 +239,7 @@ class StoryCache:
 
     def _drop(self, node: Node) -> None:
         self._let_go(node)
-        if node.parent is not None:
-            self._prune(node)
+        self._prune(node)
 
     def _trim(self) -> None:
         while self.nbytes > self.max_bytes:
@@ -280,7 +279,6 @@ class StoryCache:
             return None
         if self.max_bytes:
             self._hold(node, loaded)
-            node.used = self._clock
             self._trim()
         return loaded
 
@@ -295,8 +293,7 @@ class StoryCache:
         if node.key and self.disk is not None:
             self.disk.remove(node.key)
             node.key = ""
-            if node.parent is not None:
-                self._prune(node)
+            self._prune(node)
 
 
 def _name(space: str) -> str:

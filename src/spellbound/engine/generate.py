@@ -81,7 +81,7 @@ class Engine:
         `cancelled` is asked while the reader waits for tokens.
         """
         ticket = Ticket(request)
-        self._check(ticket.prompt, request)
+        self.check(ticket)
         return Generation(self, ticket, cancelled)
 
     @property
@@ -239,8 +239,8 @@ class Engine:
         if stream.writing:
             stream.fed += 1
         else:
-            stream.read(count)
-            if stream.at in stream.marks:
+            at_mark = stream.read(count)
+            if at_mark:
                 self._keep(stream, stream.prompt[: stream.at], logits_V)
             if stream.at < len(stream.prompt):
                 return
@@ -291,8 +291,9 @@ class Engine:
                 f"{used} requests of the adapter {name!r} are being written; wait until they end"
             )
 
-    def _check(self, prompt: Ids, request: Request) -> None:
+    def check(self, ticket: Ticket) -> None:
         """Refuse what the model would otherwise fail on deep inside."""
+        prompt, request = ticket.prompt, ticket.request
         self._adapters.content(request.adapter)  # has to be there
         if not len(prompt):
             raise ModelError("the prompt has no tokens; give at least the start token")
@@ -344,27 +345,30 @@ class _Stream:
         self._budget = min(self.request.params.max_tokens, limit)
         regular = range(_SPACING, len(ids), _SPACING)
         wanted = {*self.request.boundaries, *regular, found.shared}
-        self.marks = {place for place in wanted if self.at < place < len(ids)} | {len(ids)}
-        self._ahead = deque(sorted(self.marks))
+        self._marks: deque[int] = deque(
+            [*sorted(place for place in wanted if self.at < place < len(ids)), len(ids)]
+        )
         self.writing = False
         if found.snapshot is not None and self.at == len(ids):  # nothing to read: the logits are known
             self.logits_V = found.snapshot.logits_V
             self.begin_writing()
 
     def mark(self) -> int:
-        """Return the next place in the prompt at which reading has to pause."""
-        return self._ahead[0]
+        """Return the next place in the prompt whose state is kept; no piece goes beyond it."""
+        return self._marks[0]
 
     def wants_logits(self, end: int) -> bool:
         """Whether a prediction is needed behind so much of the prompt."""
         return end == len(self.prompt)
 
-    def read(self, count: int) -> None:
-        """Count prompt tokens as read."""
+    def read(self, count: int) -> bool:
+        """Count prompt tokens as read; return whether the state here is to be kept."""
         self.at += count
         self.ticket.stats.prefill_tokens += count
-        while self._ahead and self._ahead[0] <= self.at:
-            self._ahead.popleft()
+        at_mark: bool = self.at == self._marks[0]
+        if at_mark:
+            self._marks.popleft()
+        return at_mark
 
     def begin_writing(self) -> None:
         """End the reading of the prompt."""

@@ -6,6 +6,7 @@ many readers needs no thread for each. `completed` turns one into the other.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, Protocol
 
@@ -29,6 +30,28 @@ class Shape(Protocol):
 
     def finish(self) -> str:
         """Return the rest; nothing follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What the engine of a generator may use."""
+
+    cache_bytes: int = 2 * 2**30
+    """Of memory, for what was read before."""
+    cache_folder: Path | None = None
+    """Where it is kept for the next start; None: nowhere."""
+    disk_bytes: int = 8 * 2**30
+    max_streams: int = 64
+    """Requests worked on at once."""
+    max_waiting: int = 1024
+    """Further ones that may wait."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are refused; None: what the model reads."""
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that lets nothing through; the engine checks its own."""
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
+            raise InputError(f"max_prompt_tokens is {self.max_prompt_tokens}; give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,17 +26,18 @@ from spellbound.engine import (
     Scores,
     Stats,
     StoryCache,
+    Ticket,
     Vocabulary,
     Writer,
     load_model,
 )
 from spellbound.engine import FinishReason as TokensEnd
-from spellbound.engine.requests import Ticket
-from spellbound.errors import InputError, ModelError
+from spellbound.errors import ModelError
 from spellbound.story.completion import (
     Completed,
     CompletionOptions,
     CompletionReason,
+    EngineSettings,
     Failed,
     Likely,
     Load,
@@ -73,28 +74,6 @@ _COMPLETED: dict[str, CompletionReason] = {
     "deadline": "length",
     "cancelled": "cancelled",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """What the engine of a generator may use."""
-
-    cache_bytes: int = 2 * 2**30
-    """Of memory, for what was read before."""
-    cache_folder: Path | None = None
-    """Where it is kept for the next start; None: nowhere."""
-    disk_bytes: int = 8 * 2**30
-    max_streams: int = 64
-    """Requests worked on at once."""
-    max_waiting: int = 1024
-    """Further ones that may wait."""
-    max_prompt_tokens: int | None = None
-    """Longer prompts are refused; None: what the model reads."""
-
-    def __post_init__(self) -> None:
-        """Refuse a limit that lets nothing through; the engine checks its own."""
-        if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
-            raise InputError(f"max_prompt_tokens is {self.max_prompt_tokens}; give 1 or more")
 
 
 class _Passage:
@@ -434,7 +413,7 @@ class LocalGenerator:
 
     def _enter(self, told: _Told) -> _Told:
         """Have a request worked on."""
-        self.engine.generate(told.request)  # checks it; begins nothing
+        self.engine.check(told)
         self.engine.enter(told)
         return told
 
