@@ -54,8 +54,8 @@ def each(names: str, kind: str | None) -> Pointers:
     return dict.fromkeys(names.split(), kind)
 
 
-def shape(states: int, warps: int, channels: int, **others: Any) -> dict[str, Any]:
-    return {"N": states, **scan.blocks(states, warps, channels)._asdict(), **others}
+def shape(states: int, channels: int, **others: Any) -> dict[str, Any]:
+    return {"N": states, **scan.blocks(states, channels)._asdict(), **others}
 
 
 # As Jamba Mini's layers call them: a prompt, and a packed training step in each precision.
@@ -65,15 +65,15 @@ def shape(states: int, warps: int, channels: int, **others: Any) -> dict[str, An
 def test_scan_forward(dtype: str, cut: str | None, saved: str | None) -> None:
     pointers = each("x dt gate y", dtype) | each("A B C skip begin last", FP32) | each("ends decays", None)
     pointers |= {"cut": cut, "saved": saved}
-    constants = shape(16, scan.FORWARD_WARPS, 1, TILE=scan.FORWARD_TILE, CHUNK=scan.CHUNK, SUMMARY=False)
-    assert spilled(scan._scan_forward, scan.FORWARD_WARPS, pointers, constants) == 0
+    constants = shape(16, 1, TILE=scan.FORWARD_TILE, CHUNK=scan.CHUNK, SUMMARY=False)
+    assert spilled(scan._scan_forward, scan.WARPS, pointers, constants) == 0
 
 
 def test_scan_summary() -> None:
     pointers = each("x dt", BF16) | each("A B cut ends decays", FP32)
     pointers |= each("gate C skip begin y last saved", None)
-    constants = shape(16, scan.FORWARD_WARPS, 1, TILE=scan.FORWARD_TILE, CHUNK=scan.CHUNK, SUMMARY=True)
-    assert spilled(scan._scan_forward, scan.FORWARD_WARPS, pointers, constants) == 0
+    constants = shape(16, 1, TILE=scan.FORWARD_TILE, CHUNK=scan.CHUNK, SUMMARY=True)
+    assert spilled(scan._scan_forward, scan.WARPS, pointers, constants) == 0
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -84,8 +84,8 @@ def test_scan_carry(reverse: bool) -> None:
 
 def test_scan_adjoint() -> None:
     pointers = each("dt gate dy", BF16) | each("A C cut ends decays", FP32)
-    constants = shape(16, scan.BACKWARD_WARPS, scan.BACKWARD_CHANNELS, TILE=scan.BACKWARD_TILE)
-    assert spilled(scan._scan_adjoint, scan.BACKWARD_WARPS, pointers, constants) == 0
+    constants = shape(16, scan.BACKWARD_CHANNELS, TILE=scan.BACKWARD_TILE)
+    assert spilled(scan._scan_adjoint, scan.WARPS, pointers, constants) == 0
 
 
 @pytest.mark.parametrize(("dtype", "optional"), [(BF16, FP32), (FP32, None)])
@@ -94,8 +94,8 @@ def test_scan_backward(dtype: str, optional: str | None) -> None:
     pointers |= each("A B C saved scratch dend dA dB dC", FP32) | each("skip cut dskip dh0", optional)
     channels = scan.BACKWARD_CHANNELS
     tiles = {"TILE": scan.BACKWARD_TILE, "DIN": channels, "WALK": scan.WALK, "CHUNK": scan.CHUNK}
-    constants = shape(16, scan.BACKWARD_WARPS, channels, **tiles)
-    assert spilled(scan._scan_backward, scan.BACKWARD_WARPS, pointers, constants) == 0
+    constants = shape(16, channels, **tiles)
+    assert spilled(scan._scan_backward, scan.WARPS, pointers, constants) == 0
 
 
 @pytest.mark.parametrize("optional", [BF16, None])

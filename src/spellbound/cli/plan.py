@@ -30,7 +30,7 @@ def plan(
     efficiency: Annotated[
         float,
         typer.Option("--efficiency", metavar="SHARE", help="Share of a named card's rates that is reached."),
-    ] = 0.4,
+    ] = 0.58,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -13,8 +13,8 @@ from math import ceil
 
 from spellbound.train.plan.shape import Part, Shape
 
-_TILE = 64  # steps between the states that the scans keep, on the CPU and on a GPU
-_GROUP = 64  # channels that share a partial gradient of B and C
+_TILE = {False: 64, True: 32}  # by whether it is a GPU: steps between the states that a scan keeps
+_GROUP = {False: 64, True: 32}  # channels that share a partial gradient of B and C
 _MOST_GROUPS = 32  # on the CPU; more channels share one there
 _WIDE, _HALF, _INDEX = 4, 2, 8  # bytes of float32, bfloat16, int64
 _FIRST = ("in_proj", "q_proj", "k_proj", "v_proj")  # what meets a layer's input
@@ -141,7 +141,8 @@ class Ledger:
         yield Operation("Mamba", self._small_norms(), beside + tokens * 3 * D * c + 2 * narrow * _WIDE)
         dt_proj = self.product("dt_proj", R, D, wide=True)
         yield Operation("Mamba", dt_proj, beside + tokens * (3 * D + R) * c)
-        groups = ceil(D / _GROUP) if formats.gpu else min(_MOST_GROUPS, ceil(D / _GROUP))
+        groups = ceil(D / _GROUP[formats.gpu])
+        groups = groups if formats.gpu else min(_MOST_GROUPS, groups)
         scan = tokens * D * c + 2 * tokens * N * _WIDE + self._scan_states()
         yield Operation("Mamba", scan, beside + tokens * (4 * D * c + 2 * groups * N * _WIDE))
         out_proj = self.product("out_proj", D, H, wide=False)
@@ -158,7 +159,7 @@ class Ledger:
         """The states between tiles, and A, twice where it is learnt."""
         shape, step = self.shape, self.step
         states = shape.channels * shape.states
-        whole = step.rows * ceil(step.time / _TILE) * states * _WIDE
+        whole = step.rows * ceil(step.time / _TILE[self.formats.gpu]) * states * _WIDE
         skip = shape.channels * _WIDE * (self.formats.weights == _HALF)
         cut = step.tokens * _WIDE if self.formats.gpu and step.packed else 0
         return whole + states * _WIDE * (1 + self.part.trained) + skip + cut

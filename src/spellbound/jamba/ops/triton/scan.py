@@ -25,12 +25,12 @@ from torch.autograd.function import once_differentiable
 
 from spellbound.jamba.ops.triton.numerics import LN2, LOG2E, sigmoid, silu, silu_slope, softplus
 
-CHUNK = 64  # steps between saved states: 4 N / CHUNK bytes a step and channel
+CHUNK = 32  # steps between saved states: 4 N / CHUNK bytes a step and channel
 STATES = 4  # of one thread, as one vector; a channel's lanes share the rest
-FORWARD_TILE, BACKWARD_TILE = 16, 4  # steps unrolled; backward keeps the states of its tile in registers
+FORWARD_TILE, BACKWARD_TILE = 16, 2  # steps unrolled; backward keeps the states of its tile in registers
 WALK = 8  # steps unrolled where backward first walks forwards
-FORWARD_WARPS, BACKWARD_WARPS = 1, 4  # a forward of one warp needs no barrier
-BACKWARD_CHANNELS = 2  # a thread: their dB and dC are added before lanes have to talk
+WARPS = 1  # of a program, which so needs no barrier: with four, backward takes four times as long on an H200
+BACKWARD_CHANNELS = 4  # a thread: their dB and dC are added before lanes have to talk
 
 PAD = tl.constexpr(16)  # rows after the end of B, C and cut, so that a tile may read on
 LOWEST = tl.constexpr(-(2**31))
@@ -44,21 +44,21 @@ class Blocks(NamedTuple):
     BLOCK: int
 
 
-def blocks(states: int, warps: int, channels_a_thread: int) -> Blocks:
-    """Deal each channel's states to as many lanes as that takes, and channels to the rest of the lanes."""
+def blocks(states: int, channels_a_thread: int) -> Blocks:
+    """Deal each channel's states to as many lanes as that takes, and channels to the rest of a warp's."""
     padded = triton.next_power_of_2(states)
     lanes = min(32, max(1, padded // STATES))
-    return Blocks(padded // lanes, lanes, 32 // lanes * warps * channels_a_thread)
+    return Blocks(padded // lanes, lanes, 32 // lanes * channels_a_thread)
 
 
-def choose_segments(programs: int, warps: int, chunks: int, processors: int, enough: int, full: int) -> int:
-    """Cut time only where ``programs`` leave the card emptier than ``enough`` warps a processor.
+def choose_segments(programs: int, chunks: int, processors: int, enough: int, full: int) -> int:
+    """Cut time only where ``programs`` leave the card emptier than ``enough`` of them a processor.
 
-    Then into as many segments as give ``full`` warps a processor, at least one chunk each.
+    Then into as many segments as give it ``full`` of them, at least one chunk each.
     """
-    if programs * warps >= enough * processors:
+    if programs >= enough * processors:
         return 1
-    return max(1, min(chunks, -(-full * processors // (programs * warps))))
+    return max(1, min(chunks, -(-full * processors // programs)))
 
 
 def selective_scan_triton(
@@ -153,13 +153,13 @@ def _processors(device: torch.device) -> int:
 
 
 def _plan(
-    x: Tensor, block: Blocks, warps: int, chunk: int, forced: int | None, enough: int, full: int
+    x: Tensor, block: Blocks, chunk: int, forced: int | None, enough: int, full: int
 ) -> tuple[int, int]:
     """Segments of time, and the steps of each: a multiple of ``chunk``."""
     batch, time, channels = x.shape
     chunks = -(-time // chunk)
     programs = batch * -(-channels // block.BLOCK)
-    segments = forced or choose_segments(programs, warps, chunks, _processors(x.device), enough, full)
+    segments = forced or choose_segments(programs, chunks, _processors(x.device), enough, full)
     steps = -(-chunks // min(segments, chunks)) * chunk
     return -(-time // steps), steps
 
@@ -179,9 +179,8 @@ def _run_forward(
     save: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     (batch, time, channels), states = x.shape, A.shape[1]
-    warps = FORWARD_WARPS
-    block = blocks(states, warps, 1)
-    segments, steps = _plan(x, block, warps, chunk, forced, enough=2, full=8)
+    block = blocks(states, 1)
+    segments, steps = _plan(x, block, chunk, forced, enough=2, full=8)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     hT = A.new_empty(batch, channels, states)
     saved = A.new_empty(batch, -(-time // chunk), channels, states) if save else None
@@ -192,10 +191,10 @@ def _run_forward(
     if segments > 1:
         ends, decays = (A.new_empty(batch, segments, channels, states) for _ in range(2))
         summary = (x, dt, None, A, B, None, None, cut, None, None, None, None, ends, decays)
-        _scan_forward[grid](*summary, *sizes, **shape, SUMMARY=True, num_warps=warps)
+        _scan_forward[grid](*summary, *sizes, **shape, SUMMARY=True, num_warps=WARPS)
         begin = _carry(h0, ends, decays, reverse=False)
     tensors = (x, dt, gate, A, B, C, skip, cut, begin, y, hT, saved, None, None)
-    _scan_forward[grid](*tensors, *sizes, **shape, SUMMARY=False, num_warps=warps)
+    _scan_forward[grid](*tensors, *sizes, **shape, SUMMARY=False, num_warps=WARPS)
     return saved, y, hT
 
 
@@ -217,9 +216,8 @@ def _run_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, dt, A, B, C, skip, gate, h0."""
     (batch, time, channels), states = x.shape, A.shape[1]
-    warps = BACKWARD_WARPS
-    block = blocks(states, warps, BACKWARD_CHANNELS)
-    segments, steps = _plan(x, block, warps, chunk, forced, enough=6, full=12)
+    block = blocks(states, BACKWARD_CHANNELS)
+    segments, steps = _plan(x, block, chunk, forced, enough=16, full=32)
     groups = -(-channels // block.BLOCK)
     grid = (groups, segments, batch)
     shape = {"N": states, **block._asdict(), "TILE": BACKWARD_TILE}
@@ -227,7 +225,7 @@ def _run_backward(
     end = dhT
     if segments > 1:
         ends, decays = (A.new_empty(batch, segments, channels, states) for _ in range(2))
-        _scan_adjoint[grid](dt, gate, dy, A, C, cut, ends, decays, *sizes, **shape, num_warps=warps)
+        _scan_adjoint[grid](dt, gate, dy, A, C, cut, ends, decays, *sizes, **shape, num_warps=WARPS)
         end = _carry(dhT, ends, decays, reverse=True)
     dx, ddt = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
     dgate = None if gate is None else torch.empty_like(dx)
@@ -247,7 +245,7 @@ def _run_backward(
         DIN=BACKWARD_CHANNELS,
         WALK=min(WALK, chunk),
         CHUNK=chunk,
-        num_warps=warps,
+        num_warps=WARPS,
     )
     skip_gradient = None if dskip is None else dskip.sum((0, 1))
     return dx, ddt, dA.sum((0, 1)), dB.sum(1), dC.sum(1), skip_gradient, dgate, dh0
