@@ -22,6 +22,7 @@ from spellbound.train.plan.hardware import card
 from spellbound.train.plan.memory import Memory, Spread, peak
 from spellbound.train.plan.peak import forget, highest
 from spellbound.train.plan.planning import spoken
+from spellbound.train.plan.rehearsal import layers_for, rehearsed, rows_for
 from spellbound.train.plan.saved import Formats, Step, operations
 from spellbound.train.plan.shape import shape_of
 from spellbound.train.plan.work import Load, operations_of
@@ -267,3 +268,33 @@ def test_a_run_prints_plan_and_measurement_and_they_are_of_one_size(
     page = (Path(values["run"]["folder"]) / "report.html").read_text()
     assert f"{plan['memory_gib']:,.2f}" in page
     assert f"{plan['measured']['memory_gib']:,.2f}" in page
+
+
+def test_a_plan_for_this_device_goes_at_the_pace_of_steps_that_were_tried() -> None:
+    recipe = given(None)
+    shape, formats = shape_of(CONFIG, recipe), Formats(weights=4, products=4)
+    # Rates that no machine has: what is left of them in the end was tried.
+    device = replace(card("h200"), gpu=False, memory=1e9)
+    step = Step(rows=2, time=256, targets=200)
+    before = torch.get_rng_state()
+    found = rehearsed(recipe, CONFIG, shape, formats, device, step, turns=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.basis == "rehearsed here"
+    assert found.products < device.products / 10
+    assert found.products / device.products == pytest.approx(device.scan / found.scan)
+    assert replace(found, products=1, scan=1, traffic=1, basis="") == replace(
+        device, products=1, scan=1, traffic=1, basis=""
+    )
+
+
+def test_a_model_too_large_to_be_tried_keeps_its_rates_and_some_layers_stand_for_all() -> None:
+    shape = shape_of(CONFIG, given(None))
+    each = [part.weights for part in shape.layers]
+    assert layers_for(shape, 1 << 30) == len(each) == 4
+    # Attention and experts both come with the second layer.
+    assert layers_for(shape, shape.outside.weights + sum(each[:3])) == 3
+    assert layers_for(shape, shape.outside.weights + sum(each[:2])) == 2
+    assert layers_for(shape, shape.outside.weights + each[0]) == 0
+    step = rows_for(Step(rows=8, time=1024, targets=800), 2048)
+    assert (step.rows, step.time, step.targets) == (2, 1024, 200)
+    assert rows_for(Step(rows=1, time=4096, targets=4096), 2048).time == 2048

@@ -15,6 +15,7 @@ from spellbound.train.plan.hardware import EFFICIENCY, card, this_device
 from spellbound.train.plan.loads import counted, estimated
 from spellbound.train.plan.memory import Sharding, Spread
 from spellbound.train.plan.planning import Plan, formats_of, make_plan
+from spellbound.train.plan.rehearsal import rehearsed
 from spellbound.train.plan.saved import Step
 from spellbound.train.plan.shape import shape_of
 from spellbound.train.plan.work import Load
@@ -60,11 +61,13 @@ def foresee(recipe: Recipe, question: Question, progress: Progress = lambda name
 
     Raises InputError for data that is not there, ModelError for a config or targets that cannot be used.
     """
-    shape = shape_of(config_of(recipe.model, question.config), recipe)
+    config = config_of(recipe.model, question.config)
+    shape = shape_of(config, recipe)
     reading = _reading(recipe, question, progress)
     if question.device == THIS:
-        first = this_device()
-        device = this_device(shape, formats_of(recipe, gpu=first.gpu))
+        formats = formats_of(recipe, gpu=this_device().gpu)
+        step, _, turns = reading
+        device = rehearsed(recipe, config, shape, formats, this_device(shape, formats), step, turns)
     else:
         device = card(question.device, question.efficiency)
     if question.memory is not None:

@@ -13,6 +13,7 @@ from spellbound.train.plan.loads import counted
 from spellbound.train.plan.memory import Spread
 from spellbound.train.plan.peak import forget, highest
 from spellbound.train.plan.planning import against, formats_of, lines, make_plan, write_plan
+from spellbound.train.plan.rehearsal import rehearsed
 from spellbound.train.plan.shape import shape_of
 from spellbound.train.recipe import Recipe
 from spellbound.train.rows import Order
@@ -35,12 +36,15 @@ class Watched:
         """Plan for the devices that there are; to be called before the model is made."""
         devices = accelerator.num_processes
         gpu = accelerator.device.type == "cuda"
-        shape = shape_of(config_of(recipe.model, None), recipe)
-        device = this_device(shape, formats_of(recipe, gpu=gpu))
+        config = config_of(recipe.model, None)
+        shape, formats = shape_of(config, recipe), formats_of(recipe, gpu=gpu)
+        reading = counted(recipe, order, dataset, devices)
+        step, _, turns = reading
+        device = rehearsed(recipe, config, shape, formats, this_device(shape, formats), step, turns)
         if not gpu:
             device = replace(device, memory=device.memory / devices)
         spread = Spread(devices=devices, sharding="none" if one_piece(accelerator) else "fsdp")
-        self.plan = make_plan(recipe, shape, device, spread, counted(recipe, order, dataset, devices))
+        self.plan = make_plan(recipe, shape, device, spread, reading)
         self._folder, self._device = recipe.run.folder, accelerator.device
         self._base = 0.0 if gpu else device.fixed
         self._taken, self._before = 0, (0.0, 0)
