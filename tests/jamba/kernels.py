@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spellbound.jamba.ops.cpp.library import INSTRUCTION_SETS, lanes, load_library
+from spellbound.jamba.ops.cpp.library import INSTRUCTION_SETS, POINTER, lanes, load_library
+from spellbound.jamba.ops.cpp.step import Layout, MambaMemory, PagedMemory
 
 AVAILABLE = [name for name in INSTRUCTION_SETS if lanes(name)]
 needs_library = pytest.mark.skipif(
@@ -40,3 +41,15 @@ def assert_close(actual: Sequence[Tensor], exact: Sequence[Tensor], tolerance: f
         assert mine.shape == right.shape
         bound = tolerance * max(1.0, float(right.abs().max()) if right.numel() else 0.0)
         assert torch.allclose(mine.double(), right, rtol=0, atol=bound)
+
+
+def mamba_memory(windows_BKD: Tensor, h_BDN: Tensor) -> MambaMemory:
+    """Say where the rows' states lie; they have to stay there."""
+    return MambaMemory([each.data_ptr() for each in windows_BKD], [each.data_ptr() for each in h_BDN])
+
+
+def one_page_each(keys_BGSP: Tensor, values_BGSP: Tensor, lengths: Sequence[int]) -> PagedMemory:
+    """Say where the rows' keys and values lie, each in a page of its own, with room for S; they have to stay
+    there."""
+    keys, values = ([(POINTER * 1)(row.data_ptr()) for row in each] for each in (keys_BGSP, values_BGSP))
+    return PagedMemory(keys, values, lengths, Layout(0, 0, keys_BGSP.shape[2], keys_BGSP.stride(1)))

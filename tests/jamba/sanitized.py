@@ -20,16 +20,16 @@ from spellbound.jamba.ops.cpp.conv import causal_conv_cpp
 from spellbound.jamba.ops.cpp.rows import rms_norm_cpp, swiglu_cpp
 from spellbound.jamba.ops.cpp.scan import selective_scan_cpp
 from spellbound.jamba.ops.cpp.step import (
-    AttentionMemory,
     AttentionWeights,
     FeedForwardWeights,
-    MambaMemory,
     MambaWeights,
     Mixer,
     ModelWeights,
     TokenStep,
+    attend_rows_cpp,
     linear_row_cpp,
 )
+from tests.jamba.kernels import mamba_memory, one_page_each
 
 DTYPES = (torch.float32, torch.bfloat16)
 SIZES = (1, 2, 15, 16, 17, 33, 129)
@@ -85,7 +85,7 @@ def rows(name: str, dtype: torch.dtype, draw: random.Random) -> None:
 
 
 def steps(name: str, dtype: torch.dtype, draw: random.Random) -> None:
-    """Run the steps of one token."""
+    """Run the steps of one token of some rows, and attention alone."""
     hidden, channels, states, rank, inner = sizes(draw, 5)
     taps, experts = draw.randint(1, 16), draw.randint(1, 5)
 
@@ -127,11 +127,15 @@ def steps(name: str, dtype: torch.dtype, draw: random.Random) -> None:
     several = (real(experts, 2 * inner, hidden), None, real(experts, hidden, inner), draw.randint(1, experts))
     mixture = FeedForwardWeights(real(hidden), real(experts, hidden), *several)
     layers: list[tuple[Mixer, FeedForwardWeights]] = [(weights, mixture), (attention, dense)]
-    vocabulary, past = draw.choice(SIZES), draw.choice((0, 1, 127, 128, 129, 300))
+    vocabulary, count = draw.choice(SIZES), draw.choice((1, 2, 3, 7, 9))
+    lengths = [draw.choice((1, 2, 128, 129, 130, 301)) for _ in range(count)]
     model = ModelWeights(real(vocabulary, hidden), layers, real(hidden), real(vocabulary, hidden))
-    keys, values = (real(1, heads, past + 1, head_size) for _ in range(2))
-    state = MambaMemory(real(1, taps - 1, channels), torch.randn(1, channels, states))
-    TokenStep(model, 1e-6, name)(vocabulary - 1, [state, AttentionMemory(keys, values, past)])
+    keys, values = (real(count, heads, max(lengths), head_size) for _ in range(2))
+    windows, h = real(count, taps - 1, channels), torch.randn(count, channels, states)
+    memory = one_page_each(keys, values, lengths)
+    ids = [draw.randrange(vocabulary) for _ in range(count)]
+    TokenStep(model, 1e-6, name)(ids, [mamba_memory(windows, h), memory])
+    attend_rows_cpp(real(count, group * heads, head_size), memory, heads)
     linear_row_cpp(real(hidden), real(inner, hidden), maybe(inner), name)
 
 

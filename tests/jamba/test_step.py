@@ -1,5 +1,5 @@
-"""One token through the whole model in one call: what the modules compute, for every kind of layer, and only
-when allowed."""
+"""One token of one row through the whole model in one call: what the modules compute, for every kind of
+layer, and only when allowed."""
 
 import copy
 import gc
@@ -19,19 +19,7 @@ from spellbound.jamba import model as model_module
 from spellbound.jamba.feed_forward import Router
 from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.model import JambaDecoderLayer
-from spellbound.jamba.ops.cpp.library import best_instruction_set
-from spellbound.jamba.ops.cpp.step import (
-    AttentionMemory,
-    AttentionWeights,
-    FeedForwardWeights,
-    MambaMemory,
-    MambaWeights,
-    Memory,
-    Mixer,
-    ModelWeights,
-    TokenStep,
-    linear_row_cpp,
-)
+from spellbound.jamba.ops.cpp.step import linear_row_cpp
 from spellbound.jamba.state import MambaState
 from spellbound.jamba.step import one_token
 from tests.jamba.kernels import AVAILABLE, needs_library
@@ -323,57 +311,3 @@ def test_a_row_times_a_matrix(name: str, dtype: torch.dtype, shape: tuple[int, i
     assert relative_error(linear_row_cpp(x, weight, bias, name).double(), exact) < 1e-5
     exact = torch.nn.functional.linear(x.double(), weight.double())
     assert relative_error(linear_row_cpp(x, weight, None, name).double(), exact) < 1e-5
-
-
-@each_set
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_every_instruction_set_and_any_threads_agree(name: str, threads: int) -> None:
-    """Sizes large enough for several threads, of which none is a multiple of the lanes."""
-    hidden, channels, states, rank, inner = 150, 301, 17, 11, 203
-    mamba = MambaWeights(
-        random(hidden),
-        random(2 * channels, hidden),
-        random(2 * channels),
-        random(channels, 1, 4),
-        random(channels),
-        random(rank + 2 * states, channels),
-        random(rank),
-        random(states),
-        random(states),
-        random(channels, rank),
-        random(channels),
-        random(channels, states),
-        random(channels),
-        random(hidden, channels),
-        random(hidden),
-    )
-    attention = AttentionWeights(
-        random(hidden), random(90, hidden), random(30, hidden), random(30, hidden), random(hidden, 90), 15
-    )
-    experts = (random(3, hidden), random(3, 2 * inner, hidden), None, random(3, hidden, inner))
-    dense = (None, random(inner, hidden), random(inner, hidden), random(hidden, inner))
-    layers: list[tuple[Mixer, FeedForwardWeights]] = [
-        (mamba, FeedForwardWeights(random(hidden), *experts, 2)),
-        (attention, FeedForwardWeights(random(hidden), *dense, 1)),
-    ]
-    weights = ModelWeights(random(50, hidden, seed=7), layers, random(hidden), random(1000, hidden, seed=6))
-    window, h = random(1, 3, channels, seed=8), random(1, channels, states, seed=9)
-    keys, values = random(1, 2, 300, 15, seed=10), random(1, 2, 300, 15, seed=11)
-
-    def steps(instruction_set: str | None) -> list[Tensor]:
-        room = [keys.clone(), values.clone()]
-        memories: list[Memory] = [MambaMemory(window, h), AttentionMemory(room[0], room[1], 270)]
-        logits, after = TokenStep(weights, 1e-6, instruction_set)(49, memories)
-        return [logits, *after[0], *room]
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        actual = steps(name)
-        torch.set_num_threads(1)
-        alone = steps(name)
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(actual, alone, strict=True))
-    for one, best in zip(actual, steps(best_instruction_set()), strict=True):
-        assert relative_error(one, best) < 1e-5

@@ -31,7 +31,6 @@ _SPACING = 1024
 """Prompt tokens between two snapshots of a long prompt."""
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
 _SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
-_FEW = 4  # texts that are quicker written one by one, each in one call, than together
 
 
 class Engine:
@@ -67,7 +66,6 @@ class Engine:
         """Taken so far."""
         self.unkept = 0
         """Snapshots that could not be made, mostly for want of memory."""
-        self._one_by_one = _FEW if on_cpu else 1
         self._changed = Condition()
         self._waiting: deque[Ticket] = deque()
         self._running: list[_Stream] = []
@@ -227,12 +225,7 @@ class Engine:
     def _read(self, adapter: str | None, pieces: list[Piece]) -> list[Tensor | None]:
         with self._model_lock:
             self._adapters.wear(adapter)
-            return self._forward(pieces)
-
-    def _forward(self, pieces: list[Piece]) -> list[Tensor | None]:
-        if len(pieces) <= self._one_by_one and all(len(piece.ids) == 1 for piece in pieces):
-            return [read_together(self.model, [piece])[0] for piece in pieces]
-        return read_together(self.model, pieces)
+            return read_together(self.model, pieces)
 
     def _after(self, stream: _Stream, count: int, logits_V: Tensor | None) -> None:
         """Take the logits behind what was read: keep the state, choose the next token."""

@@ -8,13 +8,14 @@ L attention layers, G key/value heads, P head size, K convolution window, D chan
 """
 
 import ctypes
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from spellbound.jamba.ops.cpp.library import POINTER
-from spellbound.jamba.ops.cpp.step import Layout
+from spellbound.jamba.ops.cpp.step import Layout, PagedMemory
 from spellbound.jamba.state import MambaState
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class MambaRow(NamedTuple):
         """Return (1, K, D) and (1, D, N)."""
         rows = slice(self.row, self.row + 1)
         return self.window_BKD[rows], self.ssm_BDN[rows]
+
+    def addresses(self) -> tuple[int, int]:
+        """Say where the numbers of :meth:`tensors` lie."""
+        window, ssm, row = self
+        return (
+            window.data_ptr() + row * window.stride(0) * window.element_size(),
+            ssm.data_ptr() + row * ssm.stride(0) * ssm.element_size(),
+        )
 
     def alone(self) -> "MambaRow":
         """Return one that keeps no other rows in memory."""
@@ -134,12 +143,6 @@ class SequenceState:
             self._table = (POINTER * room)(*(page.numbers.data_ptr() for page in self.pages))
         return self._table
 
-    def layout(self, layer: int) -> Layout:
-        """Say where an attention layer's keys and values lie in a page."""
-        stride_layer, stride_values, stride_head, *_ = self.pages[0].numbers.stride()
-        keys_at = layer * stride_layer
-        return Layout(keys_at, keys_at + stride_values, PAGE, stride_head)
-
     def fits(self, dtype: torch.dtype) -> bool:
         """Say whether the CPU's kernels can read it beside weights of ``dtype``."""
         return all(
@@ -173,6 +176,16 @@ def new_sequence(model: "JambaForCausalLM") -> SequenceState:
     layers = model.model.new_layer_states(1, model.dtype)
     mamba = [MambaRow(each.conv_BKD, each.ssm_BDN, 0) for each in layers if isinstance(each, MambaState)]
     return SequenceState(model, mamba, 0)
+
+
+def paged(states: Sequence[SequenceState], layer: int) -> PagedMemory:
+    """Return where the kernels find an attention layer's keys and values of sequences of one model, up to the
+    position behind the last; valid while the states are not changed."""
+    tables = [state.table() for state in states]
+    stride_layer, stride_values, stride_head, *_ = states[0].pages[0].numbers.stride()
+    keys_at = layer * stride_layer
+    layout = Layout(keys_at, keys_at + stride_values, PAGE, stride_head)
+    return PagedMemory(tables, tables, [state.length + 1 for state in states], layout)
 
 
 def page_shape(model: "JambaForCausalLM") -> tuple[int, int, int, int, int]:

@@ -1,10 +1,12 @@
-"""One token through the whole model in one call, where nothing stands in the way; decoding is these calls.
+"""One token of each row through the whole model in one call, where nothing stands in the way; decoding is
+these calls.
 
-The results are those of the modules up to rounding (bfloat16 models are rounded less often here). Anything
-that changes what the modules compute, such as an adapter, a hook or a quantised weight, sends the token
-through the modules instead.
+The results are those of the modules up to rounding (bfloat16 models are rounded less often here), and the
+same for a row whatever is beside it. Anything that changes what the modules compute, such as an adapter, a
+hook or a quantised weight, sends the tokens through the modules instead. B rows, V vocabulary.
 """
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, cast
 
@@ -15,14 +17,15 @@ from torch.utils.hooks import RemovableHandle
 
 from spellbound.jamba.attention import Attention
 from spellbound.jamba.feed_forward import Router, SparseMoE
+from spellbound.jamba.linear import describe_bf16
 from spellbound.jamba.mamba import CausalConv1d, MambaMixer
 from spellbound.jamba.norm import RMSNorm
 from spellbound.jamba.ops import kind_for
-from spellbound.jamba.ops.cpp.library import load_library
+from spellbound.jamba.ops.cpp.library import POINTER, load_library
 from spellbound.jamba.ops.cpp.step import (
-    AttentionMemory,
     AttentionWeights,
     FeedForwardWeights,
+    Layout,
     MambaMemory,
     MambaWeights,
     Memory,
@@ -30,10 +33,9 @@ from spellbound.jamba.ops.cpp.step import (
     ModelWeights,
     PagedMemory,
     TokenStep,
-    most_experts,
     most_taps,
 )
-from spellbound.jamba.sequence import MambaRow, SequenceState
+from spellbound.jamba.sequence import MambaRow, SequenceState, paged
 from spellbound.jamba.state import JambaState, LayerState, MambaState
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 _HERE = __name__.rpartition(".")[0] + "."  # modules defined here, and these two, compute what we know
 _OTHERS = (nn.Embedding, nn.ModuleList)
 _ADAPTERS = _HERE + "lora."  # but for these, which change what the modules they wrap compute
+# Up to so many rows this is the faster way with wide weights; with narrow ones it always is. Fewer where the
+# processor multiplies bfloat16, which is done by torch.
+_MANY, _MANY_HALVES = 32, 4
+_WIDE = 1024  # numbers of a token
 
 
 def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> Tensor | None:
@@ -56,7 +62,7 @@ def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> T
     layers = state.fork(1)
     if not all(layer.fits(step.dtype) for layer in layers):
         return None
-    logits_V, after = step(token, [_memory(layer) for layer in layers])
+    logits_BV, after = step([token], [_memory(layer) for layer in layers])
     remembered = iter(after)
     for layer in layers:
         if isinstance(layer, MambaState):
@@ -64,30 +70,36 @@ def one_token(model: "JambaForCausalLM", ids_BT: Tensor, state: JambaState) -> T
         else:
             layer.count_one()
     state.adopt(layers, state.length + 1)
-    return logits_V.to(step.dtype).view(1, 1, -1)
+    return logits_BV.to(step.dtype)[:, None]
 
 
-def next_token(model: "JambaForCausalLM", token: int, state: SequenceState) -> Tensor | None:
-    """Return the logits (V) after one token of a sequence and take it on; None where the modules have to.
+def next_tokens(
+    model: "JambaForCausalLM", tokens: Sequence[int], states: Sequence[SequenceState]
+) -> Tensor | None:
+    """Return the logits (B, V) after one token of each sequence and take them on; None where the modules
+    have to.
 
-    Without gradients; the token is in the vocabulary.
+    Without gradients; the tokens are in the vocabulary, the sequences different ones of this model.
     """
     step = None if model.device.type != "cpu" else _step_of(model)
-    if step is None or not state.fits(step.dtype):
+    if step is None or step.slower(len(tokens)) or not all(state.fits(step.dtype) for state in states):
         return None
-    state.reserve(1)
-    table, mamba = state.table(), iter(state.mamba)
-    attention = 0
+    for state in states:
+        state.reserve(1)
+    mamba = attention = 0
     memories: list[Memory] = []
-    for number in range(len(model.model.layers)):
-        if step.attends[number]:
-            memories.append(PagedMemory(table, state.layout(attention), state.length))
+    for attends in step.attends:
+        if attends:
+            memories.append(paged(states, attention))
             attention += 1
         else:
-            memories.append(MambaMemory(*next(mamba).tensors()))
-    logits_V, after = step(token, memories)
-    state.advance([MambaRow(*each, 0) for each in after], 1)
-    return logits_V.to(step.dtype)
+            rows = zip(*(state.mamba[mamba].addresses() for state in states), strict=True)
+            memories.append(MambaMemory(*rows))
+            mamba += 1
+    logits_BV, after = step(tokens, memories)
+    for row, state in enumerate(states):
+        state.advance([MambaRow(*each, row) for each in after], 1)
+    return logits_BV.to(step.dtype)
 
 
 def _step_of(model: "JambaForCausalLM") -> "_Step | None":
@@ -101,9 +113,12 @@ def _step_of(model: "JambaForCausalLM") -> "_Step | None":
 
 
 def _memory(state: LayerState) -> Memory:
+    """Return where the kernels find the state of one row, in which all keys are one page."""
     if isinstance(state, MambaState):
-        return MambaMemory(state.conv_BKD, state.ssm_BDN)
-    return AttentionMemory(*state.buffers, state.length)
+        return MambaMemory([state.conv_BKD.data_ptr()], [state.ssm_BDN.data_ptr()])
+    keys, values = ((POINTER * 1)(buffer.data_ptr()) for buffer in state.buffers)
+    room, stride = state.buffers[0].shape[2], state.buffers[0].stride(1)
+    return PagedMemory([keys], [values], [state.length + 1], Layout(0, 0, room, stride))
 
 
 class _Step:
@@ -143,10 +158,17 @@ class _Step:
             parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, head_VH)
             self.call = TokenStep(ModelWeights(*parts), base.final_layernorm.eps)
 
-    def __call__(self, token: int, memories: list[Memory]) -> tuple[Tensor, list[MambaMemory]]:
+    def __call__(
+        self, tokens: Sequence[int], memories: list[Memory]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Return what :class:`~spellbound.jamba.ops.cpp.step.TokenStep` returns; one thread at a time."""
         with self.lock:
-            return cast("TokenStep", self.call)(token, memories)
+            return cast("TokenStep", self.call)(tokens, memories)
+
+    def slower(self, rows: int) -> bool:
+        """Say whether the modules read a token of so many rows sooner."""
+        halves = self.dtype == torch.bfloat16 and describe_bf16().native
+        return self.weight.shape[1] >= _WIDE and rows > (_MANY_HALVES if halves else _MANY)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Leave a copy of the model without one; it makes its own."""
@@ -177,7 +199,7 @@ class _Step:
             and len({weight.dtype for weight in weights}) == 1
             and all(weight.device.type == "cpu" for weight in weights)
             and len({each.eps for each in modules if isinstance(each, RMSNorm)}) == 1
-            and all(each.top_k <= len(each.weight) <= most_experts() for each in self._routers)
+            and all(each.top_k <= len(each.weight) for each in self._routers)
             and all(
                 each.weight.shape[-1] <= most_taps() for each in modules if isinstance(each, CausalConv1d)
             )

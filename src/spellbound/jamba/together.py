@@ -1,7 +1,8 @@
 """Several sequences read in one pass over the weights, each as many tokens as it has.
 
 Products see the tokens of all pieces one behind another; convolution, scan and attention see each sequence
-with its own state. Pieces of one token come first, as one batch. No gradients.
+with its own state. Pieces of one token come first, as one batch; where there are no others, a CPU reads them
+in one call. No gradients.
 
 X tokens of all pieces, B sequences, T tokens of one, H hidden, D channels, K window, N states, Q query heads,
 G key/value heads, S positions so far, P head size, V vocabulary.
@@ -19,8 +20,8 @@ from spellbound.jamba.attention import Attention, attend, flash, fold, merged
 from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.ops import kind_for, selective_scan
 from spellbound.jamba.ops.cpp.step import attend_rows_cpp
-from spellbound.jamba.sequence import PAGE, MambaRow, SequenceState
-from spellbound.jamba.step import next_token
+from spellbound.jamba.sequence import PAGE, MambaRow, SequenceState, paged
+from spellbound.jamba.step import next_tokens
 
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaDecoderLayer, JambaForCausalLM
@@ -40,7 +41,8 @@ class Piece:
 def read_together(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> list[Tensor | None]:
     """Advance each sequence by its tokens; return the logits (V) behind each piece that wants them.
 
-    The results are those of each sequence read alone, up to rounding. Either all sequences advance or none.
+    The results are those of each sequence read alone, up to rounding; in one call of the CPU's, to the bit.
+    Either all sequences advance or none.
 
     Raises:
         ModelError: no tokens, or one outside the vocabulary.
@@ -48,11 +50,8 @@ def read_together(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> list[Te
     """
     _check(model, pieces)
     with torch.inference_mode():
-        if len(pieces) == 1 and len(pieces[0].ids) == 1:
-            logits_V = next_token(model, pieces[0].ids[0], pieces[0].state)
-            if logits_V is not None:
-                return [logits_V if pieces[0].wanted else None]
-        return _read(model, pieces)
+        found = _step(model, pieces)
+        return _read(model, pieces) if found is None else found
 
 
 def _check(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> None:
@@ -75,6 +74,16 @@ def _check(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> None:
                 f"token id {low if low < 0 else high} is outside the vocabulary of {model.config.vocab_size};"
                 " use this model's own tokenizer"
             )
+
+
+def _step(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> list[Tensor | None] | None:
+    """Read one token of each sequence in one call; None where there are more, or the modules have to."""
+    if not pieces or any(len(piece.ids) > 1 for piece in pieces):
+        return None
+    rows_BV = next_tokens(model, [piece.ids[0] for piece in pieces], [piece.state for piece in pieces])
+    if rows_BV is None:
+        return None
+    return [row_V if piece.wanted else None for piece, row_V in zip(pieces, rows_BV, strict=True)]
 
 
 def _read(model: "JambaForCausalLM", pieces: Sequence[Piece]) -> list[Tensor | None]:
@@ -208,9 +217,7 @@ def _attend_one_each(q_BQP: Tensor, states: list[SequenceState], layer: int) -> 
     """Attend from the one position that each sequence has just written."""
     numbers = states[0].pages[0].numbers
     if kind_for(q_BQP) == "cpp" and numbers.dtype == q_BQP.dtype:
-        lengths = [state.length + 1 for state in states]
-        tables = [state.table() for state in states]
-        return attend_rows_cpp(q_BQP, tables, lengths, states[0].layout(layer), numbers.shape[2])
+        return attend_rows_cpp(q_BQP, paged(states, layer), numbers.shape[2])
     rows = []
     for row_QP, state in zip(q_BQP, states, strict=True):
         keys, values = state.gather(layer, 0, state.length + 1)

@@ -71,7 +71,7 @@ def lanes(instruction_set: str) -> int:
 
 @functools.cache
 def constant(name: str) -> int:
-    """A number the kernels were compiled with: tile, rows, keys, max_taps or max_experts."""
+    """A number the kernels were compiled with: tile, rows, keys or max_taps."""
     return int(getattr(_library(), f"spellbound_{name}")())
 
 

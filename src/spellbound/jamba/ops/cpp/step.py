@@ -1,14 +1,14 @@
-"""One token through a whole model in one call (``csrc/step_kernel.h``), and attention of one token each of
-several sequences. No gradients.
+"""One token of each of some rows through a whole model in one call (``csrc/step_kernel.h``), and attention of
+one token each alone. No gradients.
 
 Decoding is a few thousand small operations a second; here the weights' addresses are written down once, and
-a token costs one call. B sequences, E experts, H hidden, D channels, N states, R rank of the step size, K
-taps, F inner, Q query heads, G key/value heads, P head size, S room for keys, V vocabulary.
+a token of all rows costs one call. B rows, E experts, H hidden, D channels, N states, R rank of the step
+size, K taps, F inner, Q query heads, G key/value heads, P head size, V vocabulary.
 """
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,24 +17,25 @@ from spellbound.jamba.ops.cpp.library import FLOAT, INT, LONG, POINTER, address,
 
 _Mamba = structure(
     ("norm in_proj in_bias conv_weight conv_bias x_proj dt_norm b_norm c_norm dt_proj dt_bias", POINTER),
-    ("A_log skip out_proj out_bias window h next_window next_h", POINTER),
+    ("A_log skip out_proj out_bias windows h next_windows next_h", POINTER),
     ("H D", LONG),
     ("N R K", INT),
     ("eps", FLOAT),
 )
+_Pages = structure(("keys values lengths", POINTER), ("keys_at values_at page head_stride", LONG))
 _Attention = structure(
-    ("norm q_proj k_proj v_proj o_proj keys values", POINTER),
-    ("keys_at values_at page head_stride H Q G P past", LONG),
-    ("eps", FLOAT),
+    ("norm q_proj k_proj v_proj o_proj", POINTER), ("pages", _Pages), ("H Q G P", LONG), ("eps", FLOAT)
 )
-_Rows = structure(("q y tables lengths", POINTER), ("rows Q G P keys_at values_at page head_stride", LONG))
+_Rows = structure(("q y", POINTER), ("pages", _Pages), ("rows Q G P", LONG))
 _FeedForward = structure(
     ("norm router gate up down", POINTER), ("H F experts gate_expert", LONG), ("top_k", INT), ("eps", FLOAT)
 )
 _Layer = structure(
     ("mamba", _Mamba), ("attention", _Attention), ("feed_forward", _FeedForward), ("is_attention", LONG)
 )
-_Token = structure(("embedding norm head layers logits", POINTER), ("token count H V", LONG), ("eps", FLOAT))
+_Token = structure(
+    ("embedding norm head layers tokens logits", POINTER), ("rows count H V", LONG), ("eps", FLOAT)
+)
 
 
 class MambaWeights(NamedTuple):
@@ -80,19 +81,11 @@ class FeedForwardWeights(NamedTuple):
 
 
 class MambaMemory(NamedTuple):
-    """State of a Mamba mixer: the last inputs, of the weights' dtype, and float32; read only."""
+    """Where the rows' states of a Mamba mixer lie, read only: the last inputs (K - 1, D), of the weights'
+    dtype, and float32 (D, N)."""
 
-    window_1KD: Tensor
-    h_1DN: Tensor
-
-
-class AttentionMemory(NamedTuple):
-    """Keys and values, of the weights' dtype, of which ``past`` positions are filled; the next one is
-    written."""
-
-    keys_1GSP: Tensor
-    values_1GSP: Tensor
-    past: int
+    windows: Sequence[int]
+    h: Sequence[int]
 
 
 class Layout(NamedTuple):
@@ -100,20 +93,22 @@ class Layout(NamedTuple):
 
     keys_at: int
     values_at: int
-    page: int  # positions; a multiple of ``keys_at_once()``
+    page: int  # positions; a multiple of ``keys_at_once()``, or of all there are
     head_stride: int
 
 
 class PagedMemory(NamedTuple):
-    """Keys and values in pages, of which ``past`` positions are filled; the next one is written."""
+    """The rows' keys and values in pages, of the weights' dtype, of which the first positions are filled;
+    the last one of ``lengths`` is written."""
 
-    table: Any  # ctypes array of the pages' addresses
+    keys: Sequence[Any]  # ctypes arrays of the pages' addresses
+    values: Sequence[Any]
+    lengths: Sequence[int]
     layout: Layout
-    past: int
 
 
 Mixer = MambaWeights | AttentionWeights
-Memory = MambaMemory | AttentionMemory | PagedMemory
+Memory = MambaMemory | PagedMemory
 
 
 class ModelWeights(NamedTuple):
@@ -140,42 +135,51 @@ class TokenStep:
             entry.feed_forward = _feed_forward(feed_forward, eps)
         pointers = map(address, (weights.embedding_VH, weights.norm_H, weights.head_VH))
         sizes = (0, len(weights.layers), *reversed(weights.head_VH.shape))
-        self._token = _Token(*pointers, ctypes.addressof(self._layers), None, *sizes, eps)
+        self._token = _Token(*pointers, ctypes.addressof(self._layers), None, None, *sizes, eps)
 
-    def __call__(self, token: int, memories: Sequence[Memory]) -> tuple[Tensor, list[MambaMemory]]:
-        """Return the logits (V) in float32, and what the Mamba mixers remember then, in their order.
+    def __call__(
+        self, tokens: Sequence[int], memories: Sequence[Memory]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the logits (B, V) in float32, and what the Mamba mixers remember then, in their order: the
+        last inputs (B, K - 1, D) and the states (B, D, N).
 
-        ``token`` is an id within the vocabulary. Not to be called by two threads at once.
+        ``tokens`` are ids within the vocabulary, ``memories`` one for each layer. What becomes of a row does
+        not depend on the others. Not to be called by two threads at once.
         """
-        after, tables = [], []  # tables of one page, alive until the call
-        for entry, memory in zip(self._layers, memories, strict=True):
+        rows, after = len(tokens), []
+        arrays: list[Any] = []  # alive until the call
+        for entry, memory, (mixer, _) in zip(self._layers, memories, self._weights.layers, strict=True):
             if isinstance(memory, MambaMemory):
-                window, h = memory
-                following = MambaMemory(torch.empty_like(window), torch.empty_like(h))
+                following = _states(cast("MambaWeights", mixer), rows)
                 after.append(following)
-                mamba = entry.mamba
-                mamba.window, mamba.h = window.data_ptr(), h.data_ptr()
-                mamba.next_window, mamba.next_h = following[0].data_ptr(), following[1].data_ptr()
-            elif isinstance(memory, PagedMemory):
-                attention, attention.past = entry.attention, memory.past
-                attention.keys = attention.values = ctypes.addressof(memory.table)
-                attention.keys_at, attention.values_at, attention.page, attention.head_stride = memory.layout
+                mamba, pointers = entry.mamba, POINTER * rows
+                windows, h = pointers(*memory.windows), pointers(*memory.h)
+                arrays += [windows, h]
+                mamba.windows, mamba.h = ctypes.addressof(windows), ctypes.addressof(h)
+                mamba.next_windows, mamba.next_h = map(Tensor.data_ptr, following)
             else:
-                attention, keys = entry.attention, memory.keys_1GSP
-                only = (POINTER * 2)(keys.data_ptr(), memory.values_1GSP.data_ptr())
-                tables.append(only)
-                attention.keys = ctypes.addressof(only)
-                attention.values = attention.keys + ctypes.sizeof(POINTER)
-                attention.keys_at = attention.values_at = 0
-                attention.past, attention.page, attention.head_stride = (
-                    memory.past,
-                    keys.shape[2],
-                    keys.stride(1),
-                )
-        logits_V = self._weights.head_VH.new_empty(len(self._weights.head_VH), dtype=torch.float32)
-        self._token.token, self._token.logits = token, logits_V.data_ptr()
-        call("token_step", self._instruction_set, self._half, 1, ctypes.addressof(self._token))
-        return logits_V, after
+                entry.attention.pages = _pages(memory, arrays)
+        logits_BV = self._weights.head_VH.new_empty(rows, len(self._weights.head_VH), dtype=torch.float32)
+        token = self._token
+        ids = (LONG * rows)(*tokens)
+        token.rows, token.tokens, token.logits = rows, ctypes.addressof(ids), logits_BV.data_ptr()
+        call("token_step", self._instruction_set, self._half, 1, ctypes.addressof(token))
+        return logits_BV, after
+
+
+def _states(weights: MambaWeights, rows: int) -> tuple[Tensor, Tensor]:
+    taps, sizes = weights.conv_weight.shape[-1], weights.A_log_DN.shape
+    windows = weights.conv_weight.new_empty(rows, taps - 1, sizes[0])
+    return windows, weights.A_log_DN.new_empty(rows, *sizes, dtype=torch.float32)
+
+
+def _pages(memory: PagedMemory, arrays: list[Any]) -> Any:
+    """Return the struct; ``arrays`` takes what it points to."""
+    tables, rows = (memory.keys, memory.values), len(memory.lengths)
+    keys, values = ((POINTER * rows)(*map(ctypes.addressof, each)) for each in tables)
+    own: list[Any] = [keys, values, (LONG * rows)(*memory.lengths)]
+    arrays += own
+    return _Pages(*map(ctypes.addressof, own), *memory.layout)
 
 
 def _mamba(weights: MambaWeights, eps: float) -> Any:
@@ -188,7 +192,7 @@ def _attention(weights: AttentionWeights, eps: float) -> Any:
     *tensors, head_size = weights
     query_heads, heads = (len(projection) // head_size for projection in (weights.q_proj, weights.k_proj))
     sizes = (len(weights.norm_H), query_heads, heads, head_size)
-    return _Attention(*map(address, tensors), None, None, 0, 0, 0, 0, *sizes, 0, eps)
+    return _Attention(*map(address, tensors), _Pages(), *sizes, eps)
 
 
 def _feed_forward(weights: FeedForwardWeights, eps: float) -> Any:
@@ -200,26 +204,16 @@ def _feed_forward(weights: FeedForwardWeights, eps: float) -> Any:
     return _FeedForward(*pointers, hidden, inner, experts, 2 * inner * hidden, weights.top_k, eps)
 
 
-def attend_rows_cpp(
-    q_BQP: Tensor, tables: Sequence[Any], lengths: Sequence[int], layout: Layout, heads: int
-) -> Tensor:
-    """Attend from one position of each sequence to the first ``lengths`` positions of its own pages.
+def attend_rows_cpp(q_BQP: Tensor, memory: PagedMemory, heads: int) -> Tensor:
+    """Attend from one position of each row to all positions of its pages, the last one written too.
 
-    float32 or bfloat16, as the pages are. ``tables`` are ctypes arrays of addresses, ``heads`` is G.
+    float32 or bfloat16, as the pages are. ``heads`` is G.
     """
     q_BQP = q_BQP.contiguous()
     y_BQP = torch.empty_like(q_BQP)
     rows, queries, size = q_BQP.shape
-    pointers = (POINTER * rows)(*map(ctypes.addressof, tables))
-    counts = (LONG * rows)(*lengths)
-    arguments = _Rows(
-        q_BQP.data_ptr(),
-        y_BQP.data_ptr(),
-        ctypes.addressof(pointers),
-        ctypes.addressof(counts),
-        *(rows, queries, heads, size),
-        *layout,
-    )
+    arrays: list[Any] = []
+    arguments = _Rows(q_BQP.data_ptr(), y_BQP.data_ptr(), _pages(memory, arrays), rows, queries, heads, size)
     call("attend_rows", None, q_BQP.dtype == torch.bfloat16, 1, ctypes.addressof(arguments))
     return y_BQP
 
@@ -240,11 +234,6 @@ def linear_row_cpp(
 def keys_at_once() -> int:
     """Positions that a task of attention reads; a page has a multiple of them."""
     return constant("keys")
-
-
-def most_experts() -> int:
-    """Largest number of experts a step can choose from."""
-    return constant("max_experts")
 
 
 def most_taps() -> int:

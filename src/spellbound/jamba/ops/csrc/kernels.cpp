@@ -21,7 +21,7 @@ constexpr int TILE = 64;      // steps of a scan or convolution handled at once:
 constexpr int MAX_TAPS = 16;  // widest convolution
 constexpr int ROWS = 32;      // rows of a norm or SwiGLU in one task
 constexpr long KEYS = 128;        // keys of one task of a token's attention: they stay in the cache for all heads that share them
-constexpr int MAX_EXPERTS = 256;
+constexpr long ATTENTION_SPACE = 1L << 24;  // floats of work space that attention of many rows takes at once
 
 struct bf16 {
     unsigned short bits;
@@ -91,35 +91,38 @@ struct Swiglu {
 template <class E>
 struct MambaStep {
     const E *norm, *in_proj, *in_bias, *conv_weight, *conv_bias, *x_proj, *dt_norm, *b_norm, *c_norm, *dt_proj, *dt_bias;
-    const E *A_log, *skip, *out_proj, *out_bias, *window;
-    const float* h;
-    E* next_window;
-    float* next_h;
+    const E *A_log, *skip, *out_proj, *out_bias;
+    const E* const* windows;  // of each row (K-1,D)
+    const float* const* h;    // of each row (D,N)
+    E* next_windows;          // (rows,K-1,D)
+    float* next_h;            // (rows,D,N)
     long H, D;
     int N, R, K;
     float eps;
 };
-// Keys and values in pages of `page` positions, (G,page,P) each: position i lies in page i / page of its table, a number of
-// elements behind where the page begins. A page is a multiple of KEYS, or as long as all there is.
+// Keys and values of some rows in pages of `page` positions, (G,page,P) each: position i of a row lies in page i / page of its
+// table, a number of elements behind where the page begins. A page is a multiple of KEYS, or as long as all there is.
 template <class E>
 struct Pages {
-    E *const *keys, *const *values;
-    long keys_at, values_at, page, head_stride;  // from one head to the next
+    E *const *const *keys, *const *const *values;  // tables of each row
+    const long* lengths;                           // of each row, 1 or more
+    long keys_at, values_at, page, head_stride;    // from one head to the next
+    E* key(long row, long position) const { return keys[row][position / page] + keys_at; }
+    E* value(long row, long position) const { return values[row][position / page] + values_at; }
 };
 template <class E>
 struct AttentionStep {
     const E *norm, *q_proj, *k_proj, *v_proj, *o_proj;
-    Pages<E> pages;            // the first `past` positions are filled, and there is room for one more
-    long H, Q, G, P, past;     // Q query heads, G heads of keys and values
+    Pages<E> pages;  // the last position of each row is written, what lies before is filled
+    long H, Q, G, P;  // Q query heads, G heads of keys and values
     float eps;
 };
 template <class E>
 struct AttendRows {
-    const E* q;                                   // (rows,Q,P)
-    E* y;                                         // (rows,Q,P)
-    E *const *const *tables;                      // of each row, for keys and values alike
-    const long* lengths;                          // of each row, 1 or more
-    long rows, Q, G, P, keys_at, values_at, page, head_stride;
+    const E* q;  // (rows,Q,P)
+    E* y;        // (rows,Q,P)
+    Pages<E> pages;
+    long rows, Q, G, P;
 };
 template <class E>
 struct FeedForwardStep {
@@ -139,8 +142,9 @@ template <class E>
 struct TokenStep {
     const E *embedding, *norm, *head;  // (V,H), (H), (V,H)
     const LayerStep<E>* layers;
-    float* logits;  // (V)
-    long token, count, H, V;
+    const long* tokens;  // (rows)
+    float* logits;       // (rows,V)
+    long rows, count, H, V;
     float eps;
 };
 
@@ -317,6 +321,98 @@ inline long block_of_rows(const Team& team, long rows, long row_bytes) {
     return std::max(16L, bytes / row_bytes / 16 * 16);
 }
 inline long padded(long floats) { return (floats + 15) / 16 * 16; }
+inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
+
+// Rows of floats, `next` from one to the next.
+struct Rows {
+    float* first;
+    long next;
+    float* operator[](long row) const { return first + row * next; }
+};
+
+// Work space of one call, taken piece by piece. Without memory it only counts, so what needs how much is said once.
+struct Space {
+    float* memory;
+    long taken = 0;
+    float* floats(long count) {
+        float* piece = memory ? memory + taken : nullptr;
+        taken += padded(count);
+        return piece;
+    }
+    int* ints(long count) {
+        static_assert(sizeof(int) <= sizeof(float), "an int fits where a float does");
+        return reinterpret_cast<int*>(floats(count));
+    }
+    Rows rows(long count, long size) { return {floats(count * padded(size)), padded(size)}; }
+};
+
+template <class E>
+struct MambaSpace {
+    Rows normal, xz, conv, mixed, projected, maps, out;
+    MambaSpace(Space& space, const MambaStep<E>& s, long rows)
+        : normal(space.rows(rows, s.H)), xz(space.rows(rows, 2 * s.D)), conv(space.rows(rows, s.D)), mixed(space.rows(rows, s.D)),
+          projected(space.rows(rows, s.R + 2L * s.N)), maps(space.rows(rows, s.R + 2L * s.N)), out(space.rows(rows, s.H)) {}
+};
+
+// Of attention to blocks of KEYS keys: as many rows are taken at a time as their blocks find room here.
+struct BlockSpace {
+    long most = 1;  // blocks
+    float *parts, *scores;
+    template <class E>
+    BlockSpace(Space& space, const Pages<E>& pages, long rows, long Q, long P) {
+        long longest = 1, all = 0;
+        for (long row = 0; row < rows; ++row) {
+            longest = std::max(longest, ceil_div(pages.lengths[row], KEYS));
+            all += ceil_div(pages.lengths[row], KEYS);
+        }
+        most = std::min(all, std::max(longest, ATTENTION_SPACE / (Q * (P + 2 + KEYS))));
+        parts = space.floats(Q * most * (P + 2));
+        scores = space.floats(Q * most * KEYS);
+    }
+};
+template <class E>
+struct AttentionSpace {
+    Rows normal, q, k, v, out;
+    BlockSpace blocks;
+    AttentionSpace(Space& space, const AttentionStep<E>& s, long rows)
+        : normal(space.rows(rows, s.H)), q(space.rows(rows, s.Q * s.P)), k(space.rows(rows, s.G * s.P)),
+          v(space.rows(rows, s.G * s.P)), out(space.rows(rows, s.H)), blocks(space, s.pages, rows, s.Q, s.P) {}
+};
+template <class E>
+struct AttendRowsSpace {
+    Rows q;
+    BlockSpace blocks;
+    AttendRowsSpace(Space& space, const AttendRows<E>& s)
+        : q(space.rows(s.rows, s.Q * s.P)), blocks(space, s.pages, s.rows, s.Q, s.P) {}
+};
+
+// Of a feed-forward layer. A pair is a row and one of its experts; pairs of one expert lie side by side, a group.
+template <class E>
+struct FeedForwardSpace {
+    Rows normal, logits, input, inner, up, output;  // the last four of each pair
+    float *shares, *weights;                        // of each row's experts, best first, and of each pair
+    int *chosen, *places;                           // of each row's experts, best first: which, and which pair
+    int *experts, *begins;                          // of each group: its expert, its first pair
+    FeedForwardSpace(Space& space, const FeedForwardStep<E>& s, long rows)
+        : normal(space.rows(rows, s.H)), logits(space.rows(rows, s.experts)), input(space.rows(rows * s.top_k, s.H)),
+          inner(space.rows(rows * s.top_k, s.F)), up(space.rows(rows * s.top_k, s.F)), output(space.rows(rows * s.top_k, s.H)),
+          shares(space.floats(rows * s.top_k)), weights(space.floats(rows * s.top_k)), chosen(space.ints(rows * s.top_k)),
+          places(space.ints(rows * s.top_k)), experts(space.ints(s.experts + 1)), begins(space.ints(s.experts + 2)) {}
+};
+template <class E>
+struct TokenSpace {
+    Rows x, normal;
+    Space rest;  // of each half of a layer in turn
+    TokenSpace(Space& space, const TokenStep<E>& s) : x(space.rows(s.rows, s.H)), normal(space.rows(s.rows, s.H)), rest(space) {
+        for (long i = 0; i < s.count; ++i) {
+            Space mixer = rest, feed_forward = rest;
+            if (s.layers[i].is_attention) AttentionSpace<E>(mixer, s.layers[i].attention, s.rows);
+            else MambaSpace<E>(mixer, s.layers[i].mamba, s.rows);
+            FeedForwardSpace<E>(feed_forward, s.layers[i].feed_forward, s.rows);
+            space.taken = std::max({space.taken, mixer.taken, feed_forward.taken});
+        }
+    }
+};
 
 // ---- the kernels, once per instruction set
 
@@ -331,8 +427,8 @@ struct Table {
     void (*swiglu_forward)(const Swiglu<E>&, long, void*);
     void (*swiglu_backward)(const Swiglu<E>&, long, void*);
     void (*token_step)(const Team&, const TokenStep<E>&, float*);
-    void (*attend_rows)(const Team&, const AttendRows<E>&, long, long, long, float*);
-    void (*multiply)(const Team&, const E* W, const E* bias, long rows, long columns, const float* x, float* y);
+    void (*attend_rows)(const Team&, const AttendRows<E>&, float*);
+    void (*multiply_row)(const Team&, const E* W, const E* bias, long rows, long columns, const float* x, float* y);
 };
 struct Kernels {
     int lanes, conv_channels;
@@ -403,8 +499,6 @@ const Kernels* find_kernels(const char* name) {
 
 enum { DONE = 0, NO_MEMORY = 1, UNKNOWN_KERNELS = 2 };
 
-long ceil_div(long a, long b) { return (a + b - 1) / b; }
-
 template <class E>
 int scan_forward(const Kernels& k, const Team& team, long batches, const ScanForward<E>& arguments) {
     ScanForward<E> s = arguments;
@@ -441,49 +535,24 @@ int swiglu(const Kernels& k, const Team& team, const Swiglu<E>& s) {
     return run_tasks(team, ceil_div(s.rows, ROWS), 0, s, s.dy ? k.of<E>().swiglu_backward : k.of<E>().swiglu_forward);
 }
 
-// Floats of work space for each half of a layer.
-template <class E>
-long floats(const MambaStep<E>& s) {
-    return 2 * padded(s.H) + padded(2 * s.D) + 2 * padded(s.D) + 2 * padded(s.R + 2L * s.N);
-}
-template <class E>
-long floats(const AttentionStep<E>& s) {
-    const long blocks = ceil_div(s.past + 1, KEYS);
-    return 2 * padded(s.H) + 2 * padded(s.Q * s.P) + 2 * padded(s.G * s.P) + padded(s.Q * blocks * (s.P + 2)) + s.Q * blocks * KEYS;
-}
-// Rows are taken as many at a time as their work space allows.
-constexpr long ROWS_SPACE = 1L << 24;  // floats
-template <class E>
-int attend_rows(const Kernels& k, const Team& team, const AttendRows<E>& s) {
-    const long each = s.P + 2 + KEYS;
-    for (long first = 0, last = 0; first < s.rows; first = last) {
-        long blocks = 0;
-        do blocks += ceil_div(s.lengths[last++], KEYS);
-        while (last < s.rows && (blocks + ceil_div(s.lengths[last], KEYS)) * s.Q * each <= ROWS_SPACE);
-        const long space = padded((last - first) * s.Q * s.P) + padded(s.Q * blocks * (s.P + 2)) + padded(s.Q * blocks * KEYS);
-        float* memory = static_cast<float*>(std::aligned_alloc(64, space * sizeof(float)));
-        if (!memory) return NO_MEMORY;
-        with_crew(team, [&](const Team& crew) { k.of<E>().attend_rows(crew, s, first, last, blocks, memory); });
-        std::free(memory);
-    }
+// Runs `step` on one thread of a crew with the work space that `Layout` takes.
+template <class Layout, class Arguments>
+int run_step(const Team& team, const Arguments& arguments, void (*step)(const Team&, const Arguments&, float*)) {
+    Space counted{nullptr};
+    Layout(counted, arguments);
+    float* memory = static_cast<float*>(std::aligned_alloc(64, counted.taken * sizeof(float)));
+    if (!memory) return NO_MEMORY;
+    with_crew(team, [&](const Team& crew) { step(crew, arguments, memory); });
+    std::free(memory);
     return DONE;
 }
 template <class E>
-long floats(const FeedForwardStep<E>& s) {
-    return 3 * padded(s.H) + 2 * s.top_k * padded(s.F);
+int attend_rows(const Kernels& k, const Team& team, const AttendRows<E>& s) {
+    return run_step<AttendRowsSpace<E>>(team, s, k.of<E>().attend_rows);
 }
 template <class E>
 int token_step(const Kernels& k, const Team& team, const TokenStep<E>& s) {
-    long most = 0;
-    for (long i = 0; i < s.count; ++i) {
-        const LayerStep<E>& layer = s.layers[i];
-        most = std::max({most, layer.is_attention ? floats(layer.attention) : floats(layer.mamba), floats(layer.feed_forward)});
-    }
-    float* memory = static_cast<float*>(std::aligned_alloc(64, (2 * padded(s.H) + padded(most)) * sizeof(float)));
-    if (!memory) return NO_MEMORY;
-    with_crew(team, [&](const Team& crew) { k.of<E>().token_step(crew, s, memory); });
-    std::free(memory);
-    return DONE;
+    return run_step<TokenSpace<E>>(team, s, k.of<E>().token_step);
 }
 
 }  // namespace
@@ -503,7 +572,6 @@ EXPORT int spellbound_tile() { return TILE; }
 EXPORT int spellbound_rows() { return ROWS; }
 EXPORT int spellbound_keys() { return KEYS; }
 EXPORT int spellbound_max_taps() { return MAX_TAPS; }
-EXPORT int spellbound_max_experts() { return MAX_EXPERTS; }
 
 // Every entry takes its arguments as the struct above, which Python mirrors; `half` says that E is bfloat16. They return
 // DONE, NO_MEMORY or UNKNOWN_KERNELS.
@@ -537,9 +605,9 @@ EXPORT int spellbound_multiply(const char* name, int half, int threads, Runner r
     const Team team = {threads, runner};
     with_crew(team, [&](const Team& crew) {
         if (half)
-            k->of_half.multiply(crew, static_cast<const bf16*>(W), static_cast<const bf16*>(bias), rows, columns, x, y);
+            k->of_half.multiply_row(crew, static_cast<const bf16*>(W), static_cast<const bf16*>(bias), rows, columns, x, y);
         else
-            k->of_float.multiply(crew, static_cast<const float*>(W), static_cast<const float*>(bias), rows, columns, x, y);
+            k->of_float.multiply_row(crew, static_cast<const float*>(W), static_cast<const float*>(bias), rows, columns, x, y);
     });
     return DONE;
 }

@@ -1,43 +1,85 @@
-// One token through a whole model: embedding, decoder layers, head. See kernels.cpp for the arguments.
+// One token of each of some rows through a whole model: embedding, decoder layers, head. See kernels.cpp for the arguments.
 //
 // Decoding reads every weight once for each token, so it can be as fast as memory and no faster: what is between the
-// matrix-vector products is done in between, in float32, without a trip to Python.
+// matrix-vector products is done in between, in float32, without a trip to Python. Rows share the reading. What becomes of a
+// row does not depend on the others: each of its sums is made in the same order, however many rows there are.
 
-// W . x for one row. Rows lie one behind the other, so a matrix is read straight through, which is the pattern memory answers
-// fastest; four sums run beside one another, for one would wait for itself.
-template <class E>
-static inline float dot_row(const E* W, long columns, const float* x) {
-    Vec sums[4] = {};
+constexpr int AT_ONCE = LANES == 16 ? 6 : 3;  // rows times one row of a matrix: their sums, four each, stay in registers
+
+// W . x for COUNT rows. Rows of W lie one behind the other, so a matrix is read straight through, which is the pattern memory
+// answers fastest; four sums run beside one another, for one would wait for itself.
+template <int COUNT, class E>
+static inline void dot_rows(const E* W, long columns, const float* x, long next, float* y) {
+    Vec sums[COUNT][4] = {};
     long c = 0;
     for (; c + 4 * LANES <= columns; c += 4 * LANES)
-        for (int i = 0; i < 4; ++i) sums[i] += load(W + c + i * LANES) * load(x + c + i * LANES);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            const Vec weight = load(W + c + i * LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < COUNT; ++r) sums[r][i] += weight * load(x + r * next + c + i * LANES);
+        }
     for (; c < columns; c += LANES) {
         const int width = columns - c < LANES ? (int)(columns - c) : LANES;
-        sums[0] += load(W + c, width) * load(x + c, width);
+        const Vec weight = load(W + c, width);
+#pragma GCC unroll 8
+        for (int r = 0; r < COUNT; ++r) sums[r][0] += weight * load(x + r * next + c, width);
     }
-    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    Vec both[COUNT];
+#pragma GCC unroll 8
+    for (int r = 0; r < COUNT; ++r) both[r] = (sums[r][0] + sums[r][1]) + (sums[r][2] + sums[r][3]);
+    sum_lanes<COUNT>(both, y);
 }
-
-// y[first..last) = W x (+ bias), W (rows, columns).
 template <class E>
-static inline void multiply_rows(const E* W, const E* bias, long columns, const float* x, float* y, long first, long last) {
-    for (long r = first; r < last; ++r) y[r] = dot_row(W + r * columns, columns, x) + (bias ? to_float(bias[r]) : 0.0f);
+static inline float dot_row(const E* W, long columns, const float* x) {
+    float y;
+    dot_rows<1>(W, columns, x, 0, &y);
+    return y;
 }
 
-// The same over all rows, in parallel where there is enough to read. `then(first, last)` runs behind each block of rows.
+// y[first..last) = W x (+ bias) for COUNT rows, W (outputs, inputs).
+template <int COUNT, class E>
+static inline void multiply_some(const E* W, const E* bias, long inputs, Rows x, Rows y, long first, long last) {
+    for (long o = first; o < last; ++o) {
+        float sums[COUNT];
+        dot_rows<COUNT>(W + o * inputs, inputs, x.first, x.next, sums);
+        for (int r = 0; r < COUNT; ++r) y[r][o] = sums[r] + (bias ? to_float(bias[o]) : 0.0f);
+    }
+}
+template <int COUNT, class E>
+static inline void multiply_count(int count, const E* W, const E* bias, long inputs, Rows x, Rows y, long first, long last) {
+    if constexpr (COUNT > 1)
+        if (count < COUNT) return multiply_count<COUNT - 1>(count, W, bias, inputs, x, y, first, last);
+    multiply_some<COUNT>(W, bias, inputs, x, y, first, last);
+}
+
+// The same for any number of rows. Only the first few of them read this part of W from memory.
+template <class E>
+static inline void multiply_rows(const E* W, const E* bias, long inputs, long rows, Rows x, Rows y, long first, long last) {
+    for (long row = 0, count; row < rows; row += count) {
+        count = ceil_div(rows - row, ceil_div(rows - row, AT_ONCE));  // as even as may be
+        multiply_count<AT_ONCE>((int)count, W, bias, inputs, {x[row], x.next}, {y[row], y.next}, first, last);
+    }
+}
+
+// The same over all outputs, in parallel where there is enough to read. `then(first, last)` runs behind each block of them.
 template <class E, class Then>
-static void multiply(const Team& team, const E* W, const E* bias, long rows, long columns, const float* x, float* y,
+static void multiply(const Team& team, const E* W, const E* bias, long outputs, long inputs, long rows, Rows x, Rows y,
                      const Then& then) {
-    const long block = block_of_rows(team, rows, columns * (long)sizeof(E));
-    parallel(team, (rows + block - 1) / block, rows * columns, [&](long task) {
-        const long first = task * block, last = first + block < rows ? first + block : rows;
-        multiply_rows(W, bias, columns, x, y, first, last);
+    const long block = block_of_rows(team, outputs, inputs * (long)sizeof(E));
+    parallel(team, ceil_div(outputs, block), rows * outputs * inputs, [&](long task) {
+        const long first = task * block, last = first + block < outputs ? first + block : outputs;
+        multiply_rows(W, bias, inputs, rows, x, y, first, last);
         then(first, last);
     });
 }
 template <class E>
-static void multiply(const Team& team, const E* W, const E* bias, long rows, long columns, const float* x, float* y) {
-    multiply(team, W, bias, rows, columns, x, y, [](long, long) {});
+static void multiply(const Team& team, const E* W, const E* bias, long outputs, long inputs, long rows, Rows x, Rows y) {
+    multiply(team, W, bias, outputs, inputs, rows, x, y, [](long, long) {});
+}
+template <class E>
+static void multiply_row(const Team& team, const E* W, const E* bias, long outputs, long inputs, const float* x, float* y) {
+    multiply(team, W, bias, outputs, inputs, 1, {const_cast<float*>(x), inputs}, {y, outputs});
 }
 
 template <class E, class X>
@@ -49,91 +91,112 @@ static inline void norm_to_float(const X* x, const E* weight, float* y, long siz
     }
 }
 
-static inline void add(float* x, const float* more, long first, long last) {
-    for (long c = first; c < last; c += LANES) {
-        const int width = last - c < LANES ? (int)(last - c) : LANES;
-        store(x + c, load(x + c, width) + load(more + c, width), width);
-    }
+static inline void add(Rows x, Rows more, long rows, long first, long last) {
+    for (long row = 0; row < rows; ++row)
+        for (long c = first; c < last; c += LANES) {
+            const int width = last - c < LANES ? (int)(last - c) : LANES;
+            store(x[row] + c, load(x[row] + c, width) + load(more[row] + c, width), width);
+        }
 }
 
-// Moves the window on by one input and returns SiLU of the convolution, for channels [0, D).
+// Moves a row's window on by one input and returns SiLU of the convolution, for channels [0, D).
 template <class E>
-static void conv_step(const MambaStep<E>& s, const float* x, float* y) {
+static void conv_step(const MambaStep<E>& s, long row, const float* x, float* y) {
     const int past = s.K - 1;
+    const E* window = s.windows[row];
+    E* next_window = s.next_windows + row * past * s.D;
     for (long d = 0; d < s.D; ++d) {
         float sum = (s.conv_bias ? to_float(s.conv_bias[d]) : 0.0f) + to_float(s.conv_weight[d * s.K + past]) * x[d];
-        for (int k = 0; k < past; ++k) sum += to_float(s.conv_weight[d * s.K + k]) * to_float(s.window[k * s.D + d]);
+        for (int k = 0; k < past; ++k) sum += to_float(s.conv_weight[d * s.K + k]) * to_float(window[k * s.D + d]);
         y[d] = sum;
     }
     for (long d = 0; d < s.D; d += LANES) {
         const int width = s.D - d < LANES ? (int)(s.D - d) : LANES;
         store(y + d, silu(load(y + d, width)), width);
-        if (past) store(s.next_window + (past - 1) * s.D + d, load(x + d, width), width);
+        if (past) store(next_window + (past - 1) * s.D + d, load(x + d, width), width);
     }
-    if (past > 1) __builtin_memcpy(s.next_window, s.window + s.D, (past - 1) * s.D * sizeof(E));
+    if (past > 1) __builtin_memcpy(next_window, window + s.D, (past - 1) * s.D * sizeof(E));
 }
 
-// One step of the recurrence for one channel, whose states lie in vector lanes here. Returns C . h.
+// One step of the recurrence of `count` rows for one channel, whose states lie in vector lanes here: y[row][lane] = C . h.
+constexpr int SCANNED = 8;  // rows that share what depends on the channel alone
 template <class E>
-static inline float advance_channel(const MambaStep<E>& s, long d, float step, float input, const float* B, const float* C) {
-    Vec total{};
+static inline void advance_channel(const MambaStep<E>& s, long d, int lane, long row, int count, const Vec* steps,
+                                   const Vec* inputs, Rows B, Rows C, Vec* y) {
+    Vec totals[SCANNED] = {};
     for (int n = 0; n < s.N; n += LANES) {
         const int width = s.N - n < LANES ? s.N - n : LANES;
         const Vec A2 = exp2_vec(load(s.A_log + d * s.N + n, width) * LOG2E) * -LOG2E;
-        const Vec h = exp2_vec(A2 * step) * load(s.h + d * s.N + n, width) + load(B + n, width) * input;
-        store(s.next_h + d * s.N + n, h, width);
-        total += h * load(C + n, width);
-    }
-    return sum_lanes(total);
-}
-
-// x += out_proj(scan(conv(in_proj(norm(x))))). `memory` holds floats(s).
-template <class E>
-static void mamba_step(const Team& team, const MambaStep<E>& s, float* x, float* memory) {
-    const long low = s.R + 2L * s.N;
-    float *normal = memory, *xz = normal + padded(s.H), *conv = xz + padded(2 * s.D), *mixed = conv + padded(s.D);
-    float *projected = mixed + padded(s.D), *maps = projected + padded(low), *out = maps + padded(low);
-    const float* gate = xz + s.D;
-    norm_to_float(x, s.norm, normal, s.H, s.eps);
-    multiply(team, s.in_proj, s.in_bias, 2 * s.D, s.H, normal, xz);
-    conv_step(s, xz, conv);
-    multiply(team, s.x_proj, (const E*)nullptr, low, s.D, conv, projected);
-    float *dt = maps, *B = dt + s.R, *C = B + s.N;
-    norm_to_float(projected, s.dt_norm, dt, s.R, s.eps);
-    norm_to_float(projected + s.R, s.b_norm, B, s.N, s.eps);
-    norm_to_float(projected + s.R + s.N, s.c_norm, C, s.N, s.eps);
-    multiply(team, s.dt_proj, s.dt_bias, s.D, s.R, dt, mixed, [&](long first, long last) {
-        for (long d = first; d < last; d += LANES) {
-            const int width = last - d < LANES ? (int)(last - d) : LANES;
-            const Vec step = softplus(load(mixed + d, width)), u = load(conv + d, width), input = step * u;
-            Vec y{};
-            for (int lane = 0; lane < width; ++lane) y[lane] = advance_channel(s, d + lane, step[lane], input[lane], B, C);
-            y += load(s.skip + d, width) * u;
-            store(mixed + d, y * silu(load(gate + d, width)), width);
+        for (int r = 0; r < count; ++r) {
+            const Vec before = load(s.h[row + r] + d * s.N + n, width);
+            const Vec h = exp2_vec(A2 * steps[r][lane]) * before + load(B[row + r] + n, width) * inputs[r][lane];
+            store(s.next_h + ((row + r) * s.D + d) * s.N + n, h, width);
+            totals[r] += h * load(C[row + r] + n, width);
         }
-    });
-    multiply(team, s.out_proj, s.out_bias, s.H, s.D, mixed, out,
-             [&](long first, long last) { add(x, out, first, last); });
+    }
+    for (int r = 0; r < count; ++r) y[r][lane] = sum_lanes(totals[r]);
 }
 
-// Attention of all heads that share keys over one block of KEYS keys, which lie in one page: for each head the highest score,
-// the sum of weights relative to it, and the weighted sum of values (P).
+// The gated scan of channels [first, last) of `count` rows. `mixed` holds step sizes before softplus and takes what comes out.
 template <class E>
-static void attend_block(const Pages<E>& s, const float* q, long heads, long P, long group, long begin, long end, float* scores,
-                         float* parts) {
+static void scan_step(const MambaStep<E>& s, long first, long last, long row, int count, Rows conv, Rows gate, Rows B, Rows C,
+                      Rows mixed) {
+    for (long d = first; d < last; d += LANES) {
+        const int width = last - d < LANES ? (int)(last - d) : LANES;
+        Vec steps[SCANNED], inputs[SCANNED], y[SCANNED] = {};
+        for (int r = 0; r < count; ++r) {
+            steps[r] = softplus(load(mixed[row + r] + d, width));
+            inputs[r] = steps[r] * load(conv[row + r] + d, width);
+        }
+        for (int lane = 0; lane < width; ++lane) advance_channel(s, d + lane, lane, row, count, steps, inputs, B, C, y);
+        for (int r = 0; r < count; ++r) {
+            y[r] += load(s.skip + d, width) * load(conv[row + r] + d, width);
+            store(mixed[row + r] + d, y[r] * silu(load(gate[row + r] + d, width)), width);
+        }
+    }
+}
+
+// x += out_proj(scan(conv(in_proj(norm(x))))).
+template <class E>
+static void mamba_step(const Team& team, const MambaStep<E>& s, long rows, Rows x, Space space) {
+    const MambaSpace<E> m(space, s, rows);
+    const long low = s.R + 2L * s.N;
+    const Rows gate = {m.xz.first + s.D, m.xz.next};
+    const Rows dt = m.maps, B = {dt.first + s.R, dt.next}, C = {B.first + s.N, dt.next};
+    for (long row = 0; row < rows; ++row) norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
+    multiply(team, s.in_proj, s.in_bias, 2 * s.D, s.H, rows, m.normal, m.xz);
+    parallel(team, rows, rows * s.D * s.K, [&](long row) { conv_step(s, row, m.xz[row], m.conv[row]); });
+    multiply(team, s.x_proj, (const E*)nullptr, low, s.D, rows, m.conv, m.projected);
+    for (long row = 0; row < rows; ++row) {
+        norm_to_float(m.projected[row], s.dt_norm, dt[row], s.R, s.eps);
+        norm_to_float(m.projected[row] + s.R, s.b_norm, B[row], s.N, s.eps);
+        norm_to_float(m.projected[row] + s.R + s.N, s.c_norm, C[row], s.N, s.eps);
+    }
+    multiply(team, s.dt_proj, s.dt_bias, s.D, s.R, rows, dt, m.mixed, [&](long first, long last) {
+        for (long row = 0; row < rows; row += SCANNED)
+            scan_step(s, first, last, row, rows - row < SCANNED ? (int)(rows - row) : SCANNED, m.conv, gate, B, C, m.mixed);
+    });
+    multiply(team, s.out_proj, s.out_bias, s.H, s.D, rows, m.mixed, m.out,
+             [&](long first, long last) { add(x, m.out, rows, first, last); });
+}
+
+// Attention of all heads of a row that share keys over one block of KEYS keys, which lie in one page: for each head the highest
+// score, the sum of weights relative to it, and the weighted sum of values (P).
+template <class E>
+static void attend_block(const Pages<E>& s, long row, const float* q, long heads, long P, long group, long begin, long end,
+                         float* scores, float* parts) {
     const long offset = group * s.head_stride + begin % s.page * P, count = end - begin;
-    const E* keys = s.keys[begin / s.page] + s.keys_at + offset;
-    const E* values = s.values[begin / s.page] + s.values_at + offset;
+    const E *keys = s.key(row, begin) + offset, *values = s.value(row, begin) + offset;
     for (long i = 0; i < count; ++i)
         for (long r = 0; r < heads; ++r) scores[r * KEYS + i] = dot_row(keys + i * P, P, q + r * P);
     for (long r = 0; r < heads; ++r) {
-        float *row = scores + r * KEYS, *part = parts + r * (P + 2), highest = row[0], total = 0.0f;
-        for (long i = 1; i < count; ++i) highest = row[i] > highest ? row[i] : highest;
+        float *own = scores + r * KEYS, *part = parts + r * (P + 2), highest = own[0], total = 0.0f;
+        for (long i = 1; i < count; ++i) highest = own[i] > highest ? own[i] : highest;
         for (long i = 0; i < count; i += LANES) {
             const int width = count - i < LANES ? (int)(count - i) : LANES;
-            store(row + i, exp2_vec(load(row + i, width) - highest), width);
+            store(own + i, exp2_vec(load(own + i, width) - highest), width);
         }
-        for (long i = 0; i < count; ++i) total += row[i];
+        for (long i = 0; i < count; ++i) total += own[i];
         part[0] = highest;
         part[1] = total;
     }
@@ -161,135 +224,178 @@ static inline void merge_blocks(const float* first, long blocks, long next, long
     for (long c = 0; c < P; ++c) mixed[c] /= total;
 }
 
-static inline float score_scale(long P) { return LOG2E / __builtin_sqrtf((float)P); }  // scores to the base 2
-
-// x += o_proj(attention(norm(x))) over the past and this token, whose key and value are written behind the past.
+// Attention of rows [first, last), whose pages hold so many blocks of keys together.
 template <class E>
-static void attention_step(const Team& team, const AttentionStep<E>& s, float* x, float* memory) {
-    const long P = s.P, heads = s.Q / s.G, length = s.past + 1, blocks = (length + KEYS - 1) / KEYS;
-    float *normal = memory, *q = normal + padded(s.H), *mixed = q + padded(s.Q * P), *k = mixed + padded(s.Q * P);
-    float *v = k + padded(s.G * P), *out = v + padded(s.G * P), *parts = out + padded(s.H);
-    float* scores = parts + padded(s.G * blocks * heads * (P + 2));
-    norm_to_float(x, s.norm, normal, s.H, s.eps);
-    multiply(team, s.q_proj, (const E*)nullptr, s.Q * P, s.H, normal, q);
-    multiply(team, s.k_proj, (const E*)nullptr, s.G * P, s.H, normal, k);
-    multiply(team, s.v_proj, (const E*)nullptr, s.G * P, s.H, normal, v);
-    const float scale = score_scale(P);
-    for (long i = 0; i < s.Q * P; ++i) q[i] *= scale;
-    E* own_keys = s.pages.keys[s.past / s.pages.page] + s.pages.keys_at + s.past % s.pages.page * P;
-    E* own_values = s.pages.values[s.past / s.pages.page] + s.pages.values_at + s.past % s.pages.page * P;
-    for (long g = 0; g < s.G; ++g)
-        for (long c = 0; c < P; c += LANES) {
-            const int width = P - c < LANES ? (int)(P - c) : LANES;
-            store(own_keys + g * s.pages.head_stride + c, load(k + g * P + c, width), width);
-            store(own_values + g * s.pages.head_stride + c, load(v + g * P + c, width), width);
-        }
-    parallel(team, s.G * blocks, 2 * s.G * length * P, [&](long task) {
-        const long group = task / blocks, begin = task % blocks * KEYS, end = begin + KEYS < length ? begin + KEYS : length;
-        attend_block(s.pages, q + group * heads * P, heads, P, group, begin, end, scores + task * heads * KEYS,
-                     parts + task * heads * (P + 2));
-    });
-    for (long head = 0; head < s.Q; ++head)
-        merge_blocks(parts + (head / heads * blocks * heads + head % heads) * (P + 2), blocks, heads * (P + 2), P, mixed + head * P);
-    multiply(team, s.o_proj, (const E*)nullptr, s.H, s.Q * P, mixed, out, [&](long first, long last) { add(x, out, first, last); });
-}
-
-// One query position for each of some rows over what its own pages hold. `blocks` of KEYS keys have the rows together, and
-// `memory` holds their queries, parts and scores.
-template <class E>
-static void attend_rows(const Team& team, const AttendRows<E>& s, long first, long last, long blocks, float* memory) {
-    const long P = s.P, heads = s.Q / s.G, width = s.Q * P;
-    float *q = memory, *parts = q + padded((last - first) * width), *scores = parts + padded(s.Q * blocks * (P + 2));
-    const float scale = score_scale(P);
-    for (long i = 0; i < (last - first) * width; ++i) q[i] = to_float(s.q[first * width + i]) * scale;
-    parallel(team, s.G * blocks, 2 * s.G * blocks * KEYS * P, [&](long task) {
+static void attend_some(const Team& team, const Pages<E>& s, long Q, long G, long P, long first, long last, long blocks, Rows q,
+                        const BlockSpace& space) {
+    const long heads = Q / G, part = heads * (P + 2);
+    parallel(team, G * blocks, 2 * G * blocks * KEYS * P, [&](long task) {
         const long group = task / blocks;
         long block = task % blocks, row = first;
-        for (long own; block >= (own = (s.lengths[row] + KEYS - 1) / KEYS); ++row) block -= own;
+        for (long own; block >= (own = ceil_div(s.lengths[row], KEYS)); ++row) block -= own;
         const long begin = block * KEYS, end = begin + KEYS < s.lengths[row] ? begin + KEYS : s.lengths[row];
-        const Pages<E> pages = {s.tables[row], s.tables[row], s.keys_at, s.values_at, s.page, s.head_stride};
-        attend_block(pages, q + (row - first) * width + group * heads * P, heads, P, group, begin, end,
-                     scores + task * heads * KEYS, parts + task * heads * (P + 2));
+        attend_block(s, row, q[row] + group * heads * P, heads, P, group, begin, end, space.scores + task * heads * KEYS,
+                     space.parts + task * part);
     });
     long before = 0;
     for (long row = first; row < last; ++row) {
-        const long own = (s.lengths[row] + KEYS - 1) / KEYS;
-        for (long head = 0; head < s.Q; ++head) {
-            float* mixed = q + (row - first) * width + head * P;
-            const float* part = parts + ((head / heads * blocks + before) * heads + head % heads) * (P + 2);
-            merge_blocks(part, own, heads * (P + 2), P, mixed);
-            for (long c = 0; c < P; c += LANES) {
-                const int lanes = P - c < LANES ? (int)(P - c) : LANES;
-                store(s.y + row * width + head * P + c, load(mixed + c, lanes), lanes);
-            }
+        const long own = ceil_div(s.lengths[row], KEYS);
+        for (long head = 0; head < Q; ++head) {
+            const float* parts = space.parts + (head / heads * blocks + before) * part + head % heads * (P + 2);
+            merge_blocks(parts, own, part, P, q[row] + head * P);
         }
         before += own;
     }
 }
 
-// Weights and indices of the best experts, best first: softmax over all, not renormalised.
+// Attention from one position of each row to all that its pages hold: q (rows, Q P) in, what is read out in its place.
 template <class E>
-static void route(const FeedForwardStep<E>& s, const float* x, float* weights, long* chosen) {
-    float logits[MAX_EXPERTS], highest = -__builtin_inff(), total = 0.0f;
-    for (long e = 0; e < s.experts; ++e) {
-        logits[e] = dot_row(s.router + e * s.H, s.H, x);
-        highest = logits[e] > highest ? logits[e] : highest;
+static void attend(const Team& team, const Pages<E>& s, long Q, long G, long P, long rows, Rows q, const BlockSpace& space) {
+    const float scale = LOG2E / __builtin_sqrtf((float)P);  // scores to the base 2
+    for (long row = 0; row < rows; ++row)
+        for (long c = 0; c < Q * P; ++c) q[row][c] *= scale;
+    for (long first = 0, last = 0; first < rows; first = last) {
+        long blocks = 0, own;
+        for (; last < rows && blocks + (own = ceil_div(s.lengths[last], KEYS)) <= space.most; ++last) blocks += own;
+        attend_some(team, s, Q, G, P, first, last, blocks, q, space);
     }
+}
+
+// x += o_proj(attention(norm(x))) over the past and this token, whose key and value are written behind the past.
+template <class E>
+static void attention_step(const Team& team, const AttentionStep<E>& s, long rows, Rows x, Space space) {
+    const AttentionSpace<E> m(space, s, rows);
+    const long P = s.P;
+    for (long row = 0; row < rows; ++row) norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
+    multiply(team, s.q_proj, (const E*)nullptr, s.Q * P, s.H, rows, m.normal, m.q);
+    multiply(team, s.k_proj, (const E*)nullptr, s.G * P, s.H, rows, m.normal, m.k);
+    multiply(team, s.v_proj, (const E*)nullptr, s.G * P, s.H, rows, m.normal, m.v);
+    for (long row = 0; row < rows; ++row) {
+        const long past = s.pages.lengths[row] - 1, inside = past % s.pages.page * P;
+        E *keys = s.pages.key(row, past) + inside, *values = s.pages.value(row, past) + inside;
+        for (long g = 0; g < s.G; ++g)
+            for (long c = 0; c < P; c += LANES) {
+                const int width = P - c < LANES ? (int)(P - c) : LANES;
+                store(keys + g * s.pages.head_stride + c, load(m.k[row] + g * P + c, width), width);
+                store(values + g * s.pages.head_stride + c, load(m.v[row] + g * P + c, width), width);
+            }
+    }
+    attend(team, s.pages, s.Q, s.G, P, rows, m.q, m.blocks);
+    multiply(team, s.o_proj, (const E*)nullptr, s.H, s.Q * P, rows, m.q, m.out,
+             [&](long first, long last) { add(x, m.out, rows, first, last); });
+}
+
+// Attention alone, for modules.
+template <class E>
+static void attend_rows(const Team& team, const AttendRows<E>& s, float* memory) {
+    Space space{memory};
+    const AttendRowsSpace<E> m(space, s);
+    const long size = s.Q * s.P;
+    for (long row = 0; row < s.rows; ++row)
+        for (long c = 0; c < size; ++c) m.q[row][c] = to_float(s.q[row * size + c]);
+    attend(team, s.pages, s.Q, s.G, s.P, s.rows, m.q, m.blocks);
+    for (long row = 0; row < s.rows; ++row)
+        for (long c = 0; c < size; c += LANES) {
+            const int width = size - c < LANES ? (int)(size - c) : LANES;
+            store(s.y + row * size + c, load(m.q[row] + c, width), width);
+        }
+}
+
+// Shares and numbers of a row's best experts, best first: softmax over all, not renormalised.
+template <class E>
+static void route(const FeedForwardStep<E>& s, float* logits, float* shares, int* chosen) {
+    float highest = -__builtin_inff(), total = 0.0f;
+    for (long e = 0; e < s.experts; ++e) highest = logits[e] > highest ? logits[e] : highest;
     for (long e = 0; e < s.experts; ++e) total += logits[e] = exp2_vec(splat((logits[e] - highest) * LOG2E))[0];
     for (int k = 0; k < s.top_k; ++k) {
-        long best = 0;
-        for (long e = 1; e < s.experts; ++e) best = logits[e] > logits[best] ? e : best;
+        int best = 0;
+        for (int e = 1; e < s.experts; ++e) best = logits[e] > logits[best] ? e : best;
         chosen[k] = best;
-        weights[k] = logits[best] / total;
+        shares[k] = logits[best] / total;
         logits[best] = -1.0f;
     }
 }
 
-// x += the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. `memory` holds floats(s).
+// Puts pairs of one expert side by side, each with its row's input; returns how many groups there are.
 template <class E>
-static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, float* x, float* memory) {
-    float *normal = memory, *inner = normal + padded(s.H), *up_scratch = inner + s.top_k * padded(s.F);
-    float* out = up_scratch + s.top_k * padded(s.F);
-    float weights[MAX_EXPERTS] = {1.0f};
-    long chosen[MAX_EXPERTS] = {0};
-    norm_to_float(x, s.norm, normal, s.H, s.eps);
-    if (s.router) route(s, normal, weights, chosen);
-    const long block = block_of_rows(team, s.top_k * s.F, 2 * s.H * (long)sizeof(E)), blocks = (s.F + block - 1) / block;
-    parallel(team, s.top_k * blocks, 2 * s.top_k * s.F * s.H, [&](long task) {
-        const long k = task / blocks, first = task % blocks * block, last = first + block < s.F ? first + block : s.F;
-        const E *gate = s.gate + chosen[k] * s.gate_expert, *up = s.up + chosen[k] * s.gate_expert;
-        float *a = inner + k * padded(s.F), *b = up_scratch + k * padded(s.F);
-        multiply_rows(gate, (const E*)nullptr, s.H, normal, a, first, last);
-        multiply_rows(up, (const E*)nullptr, s.H, normal, b, first, last);
-        for (long c = first; c < last; c += LANES) {
-            const int width = last - c < LANES ? (int)(last - c) : LANES;
-            store(a + c, silu(load(a + c, width)) * load(b + c, width) * weights[k], width);
+static long group_pairs(const FeedForwardStep<E>& s, long rows, const FeedForwardSpace<E>& m) {
+    long groups = 0;
+    int pair = 0;
+    for (int e = 0; e == 0 || e < s.experts; ++e) {
+        m.experts[groups] = e;
+        m.begins[groups] = pair;
+        for (long i = 0; i < rows * s.top_k; ++i) {
+            if (m.chosen[i] != e) continue;
+            m.places[i] = pair;
+            m.weights[pair] = m.shares[i];
+            __builtin_memcpy(m.input[pair++], m.normal[i / s.top_k], s.H * sizeof(float));
         }
+        groups += pair > m.begins[groups];
+    }
+    m.begins[groups] = pair;
+    return groups;
+}
+
+// x += the gated MLP of norm(x), or the weighted sum of the best experts' MLPs. An expert's weights are read once for all rows
+// that chose it.
+template <class E>
+static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, long rows, Rows x, Space space) {
+    const FeedForwardSpace<E> m(space, s, rows);
+    for (long row = 0; row < rows; ++row) {
+        norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
+        m.shares[row] = 1.0f;
+        m.chosen[row] = 0;
+    }
+    if (s.router) {
+        multiply(team, s.router, (const E*)nullptr, s.experts, s.H, rows, m.normal, m.logits);
+        for (long row = 0; row < rows; ++row) route(s, m.logits[row], m.shares + row * s.top_k, m.chosen + row * s.top_k);
+    }
+    const long groups = group_pairs(s, rows, m), pairs = rows * s.top_k;
+    const auto of_group = [&](const Rows& each, long group) { return Rows{each[m.begins[group]], each.next}; };
+    const long block = block_of_rows(team, groups * s.F, 2 * s.H * (long)sizeof(E)), blocks = ceil_div(s.F, block);
+    parallel(team, groups * blocks, 2 * pairs * s.F * s.H, [&](long task) {
+        const long group = task / blocks, first = task % blocks * block, last = first + block < s.F ? first + block : s.F;
+        const long expert = m.experts[group] * s.gate_expert, begin = m.begins[group], end = m.begins[group + 1];
+        const Rows input = of_group(m.input, group);
+        multiply_rows(s.gate + expert, (const E*)nullptr, s.H, end - begin, input, of_group(m.inner, group), first, last);
+        multiply_rows(s.up + expert, (const E*)nullptr, s.H, end - begin, input, of_group(m.up, group), first, last);
+        for (long pair = begin; pair < end; ++pair)
+            for (long c = first; c < last; c += LANES) {
+                const int width = last - c < LANES ? (int)(last - c) : LANES;
+                const Vec gated = silu(load(m.inner[pair] + c, width)) * load(m.up[pair] + c, width);
+                store(m.inner[pair] + c, gated * m.weights[pair], width);
+            }
     });
-    const long rows = block_of_rows(team, s.H, s.top_k * s.F * (long)sizeof(E));
-    parallel(team, (s.H + rows - 1) / rows, s.top_k * s.F * s.H, [&](long task) {
-        const long first = task * rows, last = first + rows < s.H ? first + rows : s.H;
-        float* part = out + padded(s.H);
-        for (int k = 0; k < s.top_k; ++k) {
-            float* target = k ? part : out;
-            multiply_rows(s.down + chosen[k] * s.H * s.F, (const E*)nullptr, s.F, inner + k * padded(s.F), target, first, last);
-            if (k) for (long r = first; r < last; ++r) out[r] += part[r];
-        }
-        add(x, out, first, last);
+    const long part = block_of_rows(team, s.H, groups * s.F * (long)sizeof(E));
+    parallel(team, ceil_div(s.H, part), pairs * s.F * s.H, [&](long task) {
+        const long first = task * part, last = first + part < s.H ? first + part : s.H;
+        for (long group = 0; group < groups; ++group)
+            multiply_rows(s.down + m.experts[group] * s.H * s.F, (const E*)nullptr, s.F, m.begins[group + 1] - m.begins[group],
+                          of_group(m.inner, group), of_group(m.output, group), first, last);
+        for (long row = 0; row < rows; ++row)
+            for (long c = first; c < last; c += LANES) {
+                const int width = last - c < LANES ? (int)(last - c) : LANES;
+                const int* places = m.places + row * s.top_k;
+                Vec sum = load(m.output[places[0]] + c, width);
+                for (int k = 1; k < s.top_k; ++k) sum += load(m.output[places[k]] + c, width);
+                store(x[row] + c, load(x[row] + c, width) + sum, width);
+            }
     });
 }
 
-// Logits of the token after `token`. `memory` holds what token_step in kernels.cpp says.
+// Logits after one token of each row.
 template <class E>
 static void token_step(const Team& team, const TokenStep<E>& s, float* memory) {
-    float *x = memory, *normal = x + padded(s.H), *work = normal + padded(s.H);
-    for (long c = 0; c < s.H; ++c) x[c] = to_float(s.embedding[s.token * s.H + c]);
+    Space space{memory};
+    const TokenSpace<E> m(space, s);
+    for (long row = 0; row < s.rows; ++row)
+        for (long c = 0; c < s.H; ++c) m.x[row][c] = to_float(s.embedding[s.tokens[row] * s.H + c]);
     for (long i = 0; i < s.count; ++i) {
         const LayerStep<E>& layer = s.layers[i];
-        if (layer.is_attention) attention_step(team, layer.attention, x, work);
-        else mamba_step(team, layer.mamba, x, work);
-        feed_forward_step(team, layer.feed_forward, x, work);
+        if (layer.is_attention) attention_step(team, layer.attention, s.rows, m.x, m.rest);
+        else mamba_step(team, layer.mamba, s.rows, m.x, m.rest);
+        feed_forward_step(team, layer.feed_forward, s.rows, m.x, m.rest);
     }
-    norm_to_float(x, s.norm, normal, s.H, s.eps);
-    multiply(team, s.head, (const E*)nullptr, s.V, s.H, normal, s.logits);
+    for (long row = 0; row < s.rows; ++row) norm_to_float(m.x[row], s.norm, m.normal[row], s.H, s.eps);
+    multiply(team, s.head, (const E*)nullptr, s.V, s.H, s.rows, m.normal, {s.logits, s.V});
 }

@@ -87,6 +87,28 @@ static inline float sum_lanes(Vec v) {
     return (parts[0][0] + parts[0][2]) + (parts[0][1] + parts[0][3]);
 }
 
+// The same of several vectors, four of which share their shuffles where there are such: y[i] = sum_lanes(v[i]).
+#if LANES == 16
+static inline Vec sum_halves(Vec a, Vec b) {  // of a, then of b
+    return (Vec)_mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x44) + (Vec)_mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xee);
+}
+static inline void sum_lanes_of_four(const Vec* v, float* y) {
+    const Vec a = sum_halves(v[0], v[1]), b = sum_halves(v[2], v[3]);
+    Vec sums = (Vec)_mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x88) + (Vec)_mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xdd);
+    sums += (Vec)_mm512_maskz_permute_ps(0xffff, sums, 0x4e);
+    sums += (Vec)_mm512_maskz_permute_ps(0xffff, sums, 0xb1);
+    for (int i = 0; i < 4; ++i) y[i] = sums[4 * i];
+}
+#endif
+template <int COUNT>
+static inline void sum_lanes(const Vec* v, float* y) {
+    int i = 0;
+#if LANES == 16
+    for (; i + 4 <= COUNT; i += 4) sum_lanes_of_four(v + i, y + i);
+#endif
+    for (; i < COUNT; ++i) y[i] = sum_lanes(v[i]);
+}
+
 // bfloat16: the upper half of a float; stored rounded to nearest, ties to even.
 static inline Vec widen(HVec half) { return (Vec)(__builtin_convertvector(half, UVec) << 16); }
 static inline HVec narrow(Vec v) {
