@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from spellbound.cli.app import app
 from tests.engine.test_adapters import write_adapter
 from tests.server.running import STORY, until
+from tests.story.loopback import Loopback
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 MAIN = "from spellbound.cli import main; main()"
@@ -46,19 +47,20 @@ def refused(*arguments: object, **more: str) -> tuple[int, str]:
 @contextmanager
 def serving(folder: Path, *arguments: object, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server, and the address that it says it has."""
-    command = [
-        sys.executable,
-        "-c",
-        MAIN,
-        "serve",
-        "--model",
-        folder,
-        "--name",
-        "tiny",
-        "--port",
-        0,
-        *arguments,
-    ]
+    with _started("--model", folder, "--name", "tiny", *arguments, **more) as started:
+        yield started
+
+
+@contextmanager
+def behind(url: str, *arguments: object, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The same before the server at this address."""
+    with _started("--upstream", url, "--upstream-model", "tiny", *arguments, **more) as started:
+        yield started
+
+
+@contextmanager
+def _started(*arguments: object, **more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-c", MAIN, "serve", "--port", 0, *arguments]
     process = subprocess.Popen(
         [str(part) for part in command],
         env=environment(**more),
@@ -175,6 +177,64 @@ def test_a_missing_extra_is_one_line() -> None:
     )
 
 
+def test_before_another_server(tiny_folder: Path) -> None:
+    with (
+        serving(tiny_folder, SPELLBOUND_API_KEY=KEY) as (_, other),
+        behind(f"{other}/v1", "--upstream-key-env", "OTHER_KEY", OTHER_KEY=KEY) as (process, url),
+    ):
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+        assert KEY not in command
+        listed = httpx2.get(f"{url}/v1/models").json()["data"]
+        assert [each["id"] for each in listed] == ["tiny", "tiny-plain"]
+        answer = httpx2.post(f"{url}/v1/stories/write", json=STORY_BODY, timeout=60).json()
+        assert answer["events"][-1]["type"] == "done"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--upstream-model", "noir"], 2, "it has no model 'noir'; give --upstream-model, one of: jamba"),
+        (["--name", "a name"], 2, "'a name' is no name"),
+        (["--upstream-model", "x/a b"], 2, "'a b' is no name"),
+        (["--model", "nano"], 2, "--model means nothing with --upstream; leave one of them out"),
+        (["--adapters", "."], 2, "--adapters means nothing with --upstream"),
+        (["--cache", "."], 2, "--cache means nothing with --upstream"),
+        (["--upstream-dialect", "tgi"], 2, "server dialect 'tgi' is unknown"),
+        (["--upstream-api", "responses"], 2, "server api 'responses' is unknown"),
+        (["--upstream-timeout", "0"], 2, "first_token_s is 0"),
+        (["--upstream-tokenizer", "nowhere"], 2, "model folder 'nowhere' does not exist"),
+        (["--upstream", "http://me:word@host/v1"], 2, "holds a name, a password"),
+        (["--upstream", "http://127.0.0.1:1/v1"], 1, "no connection; look whether it runs"),
+    ],
+)
+def test_wrong_options_of_an_upstream_are_one_line(arguments: list[str], status: int, words: str) -> None:
+    with Loopback() as other:
+        found, said = refused("--upstream", other.url, "--port", 0, *arguments)
+    assert found == status, said
+    assert words in said
+    assert said.count("\n") == 1
+    assert "me:word" not in said
+
+
+def test_a_wrong_key_for_the_upstream_is_one_line(tiny_folder: Path) -> None:
+    with serving(tiny_folder, SPELLBOUND_API_KEY=KEY) as (_, other):
+        status, said = refused("--upstream", f"{other}/v1", "--port", 0)
+    assert status == 2
+    assert "status 401; put its key into the environment: export SPELLBOUND_UPSTREAM_KEY=..." in said
+
+
+def test_options_of_an_upstream_need_one() -> None:
+    status, said = refused("--upstream-model", "jamba")
+    assert (status, said) == (
+        2,
+        "spellbound: --upstream-model means nothing without --upstream URL; leave one of them out\n",
+    )
+
+
 def test_nothing_of_the_server_is_imported_before_it_serves() -> None:
     code = (
         "import sys; from spellbound.cli import main; import spellbound.server, spellbound.story;"
@@ -182,3 +242,9 @@ def test_nothing_of_the_server_is_imported_before_it_serves() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_before_another_server_no_model_is_needed() -> None:
+    code = "import sys, spellbound.cli.serving; print({'torch', 'transformers', 'openai'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
+    assert done.stdout == b"set()\n"

@@ -98,6 +98,12 @@ def test_a_wrong_field_is_named(
     assert "\n" not in error["message"]
 
 
+def test_a_whole_number_may_have_a_point(site: Site) -> None:
+    answer = site.post(TEXT, asked(TEXT, max_tokens=2.0, n=2.0, seed=5.0, prompt=[1.0, 40.0]))
+    assert (answer.status_code, answer.json()["usage"]["completion_tokens"]) == (200, 4)
+    assert site.post(TEXT, asked(TEXT, max_tokens=2.5)).status_code == 400
+
+
 @pytest.mark.parametrize("path", [CHAT, TEXT, WRITE])
 def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(site: Site, path: str) -> None:
     long = "fog " * 2100

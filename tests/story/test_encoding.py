@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from spellbound.story.encoding import GrowingEncoder
-from spellbound.story.local import load_tokenizer
 from spellbound.story.models import find_model
+from spellbound.story.prompting import load_tokenizer
 
 WORDS = ["Mara", "said", "the", "harbour,", "it's", "l’été", "Übung", "שלום", "مرحبا"]
 WORDS += ["1234", "…", "—", "\n\n", "  "]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from spellbound.cli.app import app
+from spellbound.server.settings import ServeSettings
 from spellbound.story.capacity import Capacity, Question, lines, read_sizes
-from spellbound.story.server import APIS, DIALECTS, KEY_VARIABLE
+from spellbound.story.server import APIS, DIALECTS, KEY_VARIABLE, ServerSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -86,14 +92,59 @@ def test_every_flag_of_llama_cpp_exists() -> None:
 
 
 def test_the_compose_file_exposes_and_tells_nothing(compose: dict[str, Any]) -> None:
-    (service,) = compose["services"].values()
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
-    assert all(volume.endswith(":ro") for volume in service["volumes"])
-    assert not [word for word in service["command"] if "key" in word]
-    assert "?" in service["environment"]["VLLM_API_KEY"]
-    assert re.fullmatch(r"vllm/vllm-openai:\$\{VLLM_VERSION:-v\d+\.\d+\.\d+\}", service["image"])
-    gpu = service["deploy"]["resources"]["reservations"]["devices"][0]
+    assert list(compose["services"]) == ["vllm", "spellbound"]
+    for service in compose["services"].values():
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        keys = [name for name in service["environment"] if "KEY" in name]
+        assert all(service["environment"][name].startswith(f"${{{name}:?") for name in keys)
+        # On a command line stand the names of variables, never what is in them.
+        assert not [word for word in service["command"] if "$" in word and "KEY" in word]
+    vllm, ours = compose["services"].values()
+    assert "ports" not in vllm
+    assert all(port.startswith("127.0.0.1:") for port in ours["ports"])
+    assert (ours["read_only"], ours["cap_drop"]) == (True, ["ALL"])
+    assert re.fullmatch(r"vllm/vllm-openai:\$\{VLLM_VERSION:-v\d+\.\d+\.\d+\}", vllm["image"])
+    gpu = vllm["deploy"]["resources"]["reservations"]["devices"][0]
     assert (gpu["driver"], gpu["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def test_our_server_stands_in_front_as_its_own_options_have_it(compose: dict[str, Any]) -> None:
+    """Its command line is read by the program itself, and fits the other service."""
+    vllm, ours = compose["services"].values()
+    command, *words = ours["command"]
+    made = get_command(app)
+    assert isinstance(made, TyperGroup)
+    given = made.commands[command].make_context(command, words).params
+    assert urlsplit(given["upstream"]).hostname == "vllm"
+    assert f"--served-model-name={given['upstream_model']}" in vllm["command"]
+    assert given["upstream_key_env"] in vllm["environment"]
+    assert {given["upstream_key_env"], given["key_env"]} <= ours["environment"].keys()
+    assert ours["ports"] == [f"127.0.0.1:8000:{given['port']}"]
+    assert any(volume.endswith(f":{given['upstream_tokenizer']}:ro") for volume in ours["volumes"])
+    assert ours["depends_on"]["vllm"]["condition"] == "service_healthy"
+    assert f":{given['port']}/health" in ours["healthcheck"]["test"][-1]
+    # Listening on every interface it needs a key, and no container's name but its address.
+    settings = ServeSettings(host=given["host"], port=given["port"], key="x" * 16)
+    assert settings.lets_in("127.0.0.1:8000")
+    ServerSettings(
+        url=given["upstream"],
+        model=given["upstream_model"],
+        api=given["upstream_api"],
+        dialect=given["upstream_dialect"],
+    )
+
+
+def test_the_image_is_made_of_what_there_is(compose: dict[str, Any]) -> None:
+    build = compose["services"]["spellbound"]["build"]
+    assert (COMPOSE.parent / build["context"]).resolve() == ROOT
+    made = build["dockerfile_inline"]
+    copied = [name for names in re.findall(r"^COPY (.+) \S+$", made, re.M) for name in names.split()]
+    assert len(copied) == 6
+    assert all((ROOT / name).exists() for name in copied)
+    (extra,) = re.findall(r"/spellbound\[(\w+)\]", made)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra in project["optional-dependencies"]
+    assert ("USER nobody" in made, "KEY" in made) == (True, False)
 
 
 def test_the_compose_file_is_for_the_default_dialect(compose: dict[str, Any]) -> None:

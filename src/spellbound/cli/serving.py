@@ -1,9 +1,11 @@
-"""What `spellbound serve` does: take the address, load the model, serve, keep the cache."""
+"""What `spellbound serve` does: take the address, load the model or find its server, serve, end."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from spellbound.errors import InputError
 from spellbound.files import words_of
@@ -11,13 +13,30 @@ from spellbound.server.app import create_app
 from spellbound.server.offers import require_name
 from spellbound.server.run import listen, serve
 from spellbound.server.settings import ServeSettings
-from spellbound.story import find_model
-from spellbound.story.completion import EngineSettings
+from spellbound.story import ServerSettings, Upstream, find_model
+from spellbound.story.completion import Completer, EngineSettings
+
+
+class Model(Completer, Protocol):
+    """What is served."""
+
+    def close(self) -> None:
+        """End what is being written; what is to be kept is kept."""
+
+
+Load = Callable[[], tuple[str, Model]]
+
+
+class Source(Protocol):
+    """Where the model is."""
+
+    def checked(self) -> Load:
+        """Refuse what is wrong with the options; return what gets the model, and its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
-    """The model to serve."""
+class Here:
+    """A model in this process."""
 
     model: str
     name: str | None
@@ -26,34 +45,58 @@ class Site:
     dtype: str
     engine: EngineSettings
 
+    def checked(self) -> Load:
+        """Look whether model and adapters are there."""
+        folder = find_model(self.model)
+        name = require_name(self.name or folder.resolve().name)
+        adapters = adapters_in(self.adapters) if self.adapters is not None else {}
+        return partial(self._load, name, folder, adapters)
 
-def serve_site(site: Site, settings: ServeSettings, say: Callable[[str], None]) -> None:
-    """Serve until a signal to end; `say` is told what can be asked for, and where."""
-    folder = find_model(site.model)
-    name = require_name(site.name or folder.resolve().name)
-    adapters = adapters_in(site.adapters) if site.adapters is not None else {}
-    sock = listen(settings)
-    try:
-        # The long silence of the imports is in here; what is wrong with the options was said before.
+    def _load(self, name: str, folder: Path, adapters: dict[str, Path]) -> tuple[str, Model]:
+        # The long silence of the imports is in here.
         from transformers.utils import logging as quiet
 
         from spellbound.story.local import LocalGenerator
 
         quiet.disable_progress_bar()
         quiet.set_verbosity_error()
-        generator = LocalGenerator(
-            folder,
-            adapters=adapters,
-            device=site.device,
-            dtype=site.dtype,
-            settings=site.engine,
+        made = LocalGenerator(
+            folder, adapters=adapters, device=self.device, dtype=self.dtype, settings=self.engine
         )
+        return name, made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind:
+    """A model of another server."""
+
+    server: ServerSettings
+    name: str | None
+    tokenizer: Path | None
+
+    def checked(self) -> Load:
+        """Look whether its name can be one here; the server itself is asked when it is loaded."""
+        known = self.name or self.server.model
+        name = require_name(known.rpartition("/")[2]) if known else None
+        return partial(self._load, name)
+
+    def _load(self, name: str | None) -> tuple[str, Model]:
+        made = Upstream(self.server, tokenizer=self.tokenizer)
+        return name or require_name(made.model.rpartition("/")[2]), made
+
+
+def serve_site(source: Source, settings: ServeSettings, say: Callable[[str], None]) -> None:
+    """Serve until a signal to end; `say` is told what can be asked for, and where."""
+    load = source.checked()
+    sock = listen(settings)
+    try:
+        name, model = load()
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         try:
-            app = create_app({name: generator}, settings)
+            app = create_app({name: model}, settings)
             serve(app, settings, sock, lambda url: say(_ready(url, app.state.service.offers.names, settings)))
         finally:
-            generator.close()
+            model.close()
     finally:
         sock.close()
 

@@ -1,1 +1,1 @@
-"""OpenAI-compatible HTTP over a model in this process, stories as typed events. Needs the extra `studio`."""
+"""OpenAI-compatible HTTP over models here or behind another server, and stories as typed events."""

@@ -14,11 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spellbound.server import answers, stories
+from spellbound.server import answers, replies, stories
 from spellbound.server.bridge import EventStream, unless_gone
 from spellbound.server.errors import ApiError
 from spellbound.server.gate import Gate, Permit
-from spellbound.server.guard import Faults, HostGuard, KeyGuard, SizeGuard
+from spellbound.server.guard import OPEN, Faults, HostGuard, KeyGuard, SizeGuard
 from spellbound.server.metrics import Metrics
 from spellbound.server.offers import Offer, Offers
 from spellbound.server.openai_format import Chat, Text, chat_job, completion_jobs, messages_of
@@ -33,14 +33,6 @@ from spellbound.server.schemas import (
 from spellbound.server.settings import ServeSettings
 from spellbound.server.writing import Job, Writing
 from spellbound.story.completion import Completer
-
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {"application/json": {"schema": {"type": "object"}}}}
-    for status, what in {
-        "4XX": "What was asked cannot be done: an error object",
-        "5XX": "It cannot be done now, or failed: an error object",
-    }.items()
-}
 
 
 class Service:
@@ -67,7 +59,7 @@ class Service:
             "created": self.started,
             "owned_by": "spellbound",
             "root": offer.base,
-            "max_model_len": offer.completer.context,
+            **_room(offer),
         }
 
     async def complete(
@@ -77,7 +69,9 @@ class Service:
         permit = self.enter(request)
         try:
             writing = Writing(offer, jobs, permit, self.metrics, time.perf_counter())
-            await writing.begin()
+            if not await unless_gone(request.receive, writing.begin()):
+                permit.close()
+                return _gone()
             if body.stream:
                 options = body.stream_options
                 events = answers.streamed(
@@ -98,7 +92,9 @@ class Service:
         permit = self.enter(request)
         try:
             passage = stories.Passage(offer, permit, self.metrics, time.perf_counter())
-            await passage.begin(prompt, options)
+            if not await unless_gone(request.receive, passage.begin(prompt, options)):
+                permit.close()
+                return _gone()
             if body.stream is not False:
                 return EventStream(stories.streamed(passage), permit.close)
             answer = await unless_gone(request.receive, stories.whole(passage))
@@ -110,7 +106,7 @@ class Service:
 
     async def tokenize(self, body: TokenizeRequest) -> dict[str, Any]:
         """Return the tokens of a text or a chat."""
-        completer = self.offers.find(body.model).completer
+        offer = self.offers.find(body.model)
         text = body.prompt if body.prompt is not None else body.content
         prompt = messages_of(body.messages or []) or text
         if prompt is None or (body.messages and text is not None):
@@ -118,8 +114,8 @@ class Service:
                 400, "give either prompt (or content) or messages", param="prompt", code="invalid_value"
             )
         start = body.add_special_tokens is not False
-        tokens = await run_in_threadpool(completer.tokenize, prompt, start=start)
-        return {"count": len(tokens), "max_model_len": completer.context, "tokens": tokens}
+        tokens = await run_in_threadpool(offer.completer.tokenize, prompt, start=start)
+        return {"count": len(tokens), "tokens": tokens, **_room(offer)}
 
     async def detokenize(self, body: DetokenizeRequest) -> dict[str, Any]:
         """Return the text of tokens, by vLLM's name and by llama.cpp's."""
@@ -128,11 +124,35 @@ class Service:
         return {"prompt": text, "content": text}
 
 
+class _Documented(FastAPI):
+    """With a document that says what is."""
+
+    keyed = False
+    """Whether a key is asked for."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Leave out the framework's own answer to a wrong field, which `_wrong_field` replaces."""
+        document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        document["components"]["schemas"] |= replies.definitions()
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        if self.keyed:
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+            for path in OPEN:
+                document["paths"][path]["get"]["security"] = []
+        return document
+
+
 def create_app(models: Mapping[str, Completer], settings: ServeSettings) -> FastAPI:
     """Return the application that serves these models by name; InputError for names that cannot be."""
     service = Service(models, settings)
     # No pages of documentation: they would load scripts from elsewhere.
-    app = FastAPI(title="Spellbound", docs_url=None, redoc_url=None, responses=_REFUSED)
+    app = _Documented(title="Spellbound", docs_url=None, redoc_url=None)
+    app.keyed = bool(settings.key)
     app.state.service = service
     _add_completions(app, service)
     _add_rest(app, service)
@@ -155,55 +175,70 @@ def create_app(models: Mapping[str, Completer], settings: ServeSettings) -> Fast
 
 
 def _add_completions(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post(
+        "/v1/chat/completions",
+        response_model=None,
+        responses=replies.written(replies.ChatCompletion, replies.ChatEvent),
+    )
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Go on with a chat."""
         offer = service.offers.find(body.model)
         job = chat_job(body, offer, service.settings)
         return await service.complete(request, body, offer, [job], Chat(offer.name))
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post(
+        "/v1/completions",
+        response_model=None,
+        responses=replies.written(replies.TextCompletion, replies.CompletionEvent),
+    )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on with a text."""
         offer = service.offers.find(body.model)
         jobs = completion_jobs(body, offer, service.settings)
         return await service.complete(request, body, offer, jobs, Text(offer.name))
 
-    @app.post("/v1/stories/write", response_model=None)
+    @app.post(
+        "/v1/stories/write",
+        response_model=None,
+        responses=replies.written(replies.Passage, replies.StreamedEvent),
+    )
     async def write(body: StoryRequest, request: Request) -> Response:
         """Write a passage of a story, as typed events."""
         return await service.write(request, body)
 
 
 def _add_rest(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models")
+    @app.get("/v1/models", response_model=None, responses=replies.replies(replies.ModelList))
     async def models() -> dict[str, Any]:
         """Name every model."""
         return {"object": "list", "data": [service.model_object(name) for name in service.offers.names]}
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name}", response_model=None, responses=replies.replies(replies.ModelObject, 404))
     async def model(name: str) -> dict[str, Any]:
         """Say what a model is."""
         return service.model_object(name)
 
-    @app.post("/tokenize")
+    @app.post("/tokenize", response_model=None, responses=replies.replies(replies.TokenList, body=True))
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
         """Turn text or a chat into tokens."""
         return await service.tokenize(body)
 
-    @app.post("/detokenize")
+    @app.post("/detokenize", response_model=None, responses=replies.replies(replies.TextOfTokens, body=True))
     async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
         """Turn tokens into text."""
         return await service.detokenize(body)
 
-    @app.get("/health")
+    @app.get("/health", response_model=None, responses=replies.replies(replies.Health, 503))
     async def health() -> dict[str, str]:
         """Say whether requests are taken."""
         if service.gate.draining:
             raise ApiError(503, "the server is shutting down", code="shutting_down")
+        for name, completer in service.offers.completers.items():
+            if completer.fault:
+                raise ApiError(503, f"nothing can be written with {name!r} now", code="not_ready")
         return {"status": "ok"}
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_model=None, response_class=Response, responses=replies.METRICS)
     async def metrics() -> Response:
         """Give the numbers to Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -236,6 +271,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     code = "invalid_json" if status == 400 else f"http_{status}"  # of what JSON cannot nest so deep
     return ApiError(status, words.get(status, detail), code=code, headers=headers).response()
+
+
+def _room(offer: Offer) -> dict[str, int]:
+    """How many tokens a prompt and its text may have together, where that is known."""
+    return {} if offer.completer.context is None else {"max_model_len": offer.completer.context}
 
 
 def _gone() -> Response:

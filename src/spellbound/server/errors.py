@@ -1,14 +1,24 @@
 """What a client is told when something is wrong: OpenAI's error object."""
 
 import json
+import math
 from collections.abc import Mapping
 
 from fastapi import Response
 
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError, SpellboundError
+from spellbound.story import ServerRefused, ServerStopped
+from spellbound.story.asking import Fault
 from spellbound.story.completion import PromptTooLong
 
 RETRY_AFTER_S = 2
+_TOO_LONG = "context_length_exceeded"
+_STOPPED: dict[Fault, tuple[int, str, str]] = {
+    "failed": (502, "failed", "upstream_failed"),
+    "busy": (503, "is busy", "upstream_busy"),
+    "silent": (504, "did not answer in time", "upstream_timeout"),
+}
+_LONGEST_S = 86_400
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -48,7 +58,11 @@ def api_error(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, PromptTooLong):
-        return ApiError(400, str(error), code="context_length_exceeded")
+        return ApiError(400, str(error), code=_TOO_LONG)
+    if isinstance(error, ServerRefused):
+        return _upstream_refused(error)
+    if isinstance(error, ServerStopped):
+        return _upstream_stopped(error)
     if isinstance(error, InputError):
         return ApiError(400, str(error), code="invalid_value")
     if isinstance(error, EngineBusy):
@@ -56,3 +70,28 @@ def api_error(error: BaseException) -> ApiError:
     if isinstance(error, EnvironmentFault | SpellboundError):
         return ApiError(503, "the model is not ready; try again later", code="not_ready")
     return ApiError(500, "the server failed; its log names the place", code="internal_error")
+
+
+def _upstream_refused(error: ServerRefused) -> ApiError:
+    """What another server refuses is the request's fault, or that of whoever put us before it."""
+    failure = error.failure
+    if not error.of_the_request:
+        return ApiError(
+            502,
+            f"the server behind this one refuses us with status {failure.status}; tell whoever runs this one",
+            code="upstream_refused",
+        )
+    code = _TOO_LONG if failure.code == _TOO_LONG else "invalid_value"
+    return ApiError(400, f"the server behind this one refuses it: {failure.reason}", code=code)
+
+
+def _upstream_stopped(error: ServerStopped) -> ApiError:
+    """Without its words, which are for whoever runs it; with the time after which it may be asked again."""
+    status, what, code = _STOPPED[error.fault]
+    said = f" with status {error.status}" if error.status else ""
+    headers = {}
+    if error.wait_s is not None:
+        headers["Retry-After"] = str(math.ceil(min(error.wait_s, _LONGEST_S)))
+    return ApiError(
+        status, f"the server behind this one {what}{said}; try again later", code=code, headers=headers
+    )

@@ -64,12 +64,15 @@ class Metrics:
 
     def ended(self, model: str, usage: Usage) -> None:
         """Count what a text cost."""
-        self._queue.labels(model).observe(usage.queue_seconds)
+        if usage.queue_seconds is not None:
+            self._queue.labels(model).observe(usage.queue_seconds)
         if usage.tokens_per_second:
             self._speed.labels(model).observe(usage.tokens_per_second)
         self._prompt.labels(model).inc(usage.prompt_tokens)
-        self._cached.labels(model).inc(usage.reused_tokens)
         self._written.labels(model).inc(usage.written_tokens)
+        if not usage.reuse_known:
+            return
+        self._cached.labels(model).inc(usage.reused_tokens)
         self._lookups.labels(model, "hit" if usage.reused_tokens else "miss").inc()
 
     def text(self) -> bytes:

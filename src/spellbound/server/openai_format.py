@@ -183,13 +183,15 @@ def _schema(form: ResponseFormat | None, outputs: StructuredOutputs | None) -> s
 
 
 def usage_object(usage: Usage) -> Json:
-    """What a request cost."""
-    return {
+    """What a request cost; of cached tokens nothing, where nobody knows."""
+    told: Json = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.written_tokens,
         "total_tokens": usage.prompt_tokens + usage.written_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.reused_tokens},
     }
+    if usage.reuse_known:
+        told["prompt_tokens_details"] = {"cached_tokens": usage.reused_tokens}
+    return told
 
 
 class Chat:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from spellbound.directives.positions import SURROGATE
 
@@ -14,25 +14,31 @@ def _whole(text: str) -> str:
     return text
 
 
+def _integer(value: object) -> object:
+    """Take 1.0 for the 1 that it is in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
 _WHOLE = AfterValidator(_whole)  # behind the lengths, so that those are said in the words of a string
 Text = Annotated[str, _WHOLE]
-Limit = Annotated[int, Field(ge=1, le=10_000_000)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Limit = Annotated[Integer, Field(ge=1, le=10_000_000)]
+Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000), _WHOLE]
-Token = Annotated[int, Field(ge=0, lt=2**31)]
+Token = Annotated[Integer, Field(ge=0, lt=2**31)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-Many = Annotated[int, Field(ge=1, le=16)]
+Many = Annotated[Integer, Field(ge=1, le=16)]
 Temperature = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(gt=0, le=1)]
 MinP = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=1, le=10)]
-Top = Annotated[int, Field(ge=0, le=20)]
+Top = Annotated[Integer, Field(ge=0, le=20)]
 Salt = Annotated[str, Field(max_length=200), _WHOLE]
 _GRAMMAR = 200_000
 
 
 class _Fields(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class StreamOptions(_Fields):
@@ -71,7 +77,7 @@ class Sampling(_Fields):
     stream_options: StreamOptions | None = None
     n: Many | None = None
     max_tokens: Limit | None = None
-    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    min_tokens: Annotated[Integer, Field(ge=0)] | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
     min_p: MinP | None = None
@@ -158,8 +164,8 @@ class StoryRequest(_Fields):
 
     model: Text | None = None
     prompt: Story
-    words: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    words: Annotated[Integer, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[Integer, Field(ge=1, le=1_000_000)] | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
     min_p: MinP | None = None

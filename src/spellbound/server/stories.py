@@ -13,7 +13,7 @@ from spellbound.server.metrics import Metrics
 from spellbound.server.offers import Offer
 from spellbound.server.openai_format import seed_of, space_of, usage_object
 from spellbound.server.schemas import Story, StoryRequest
-from spellbound.server.writing import begun
+from spellbound.server.writing import begun, taken
 from spellbound.story.completion import Failed, StoryTold
 from spellbound.story.generator import Ending, WriteOptions
 
@@ -59,11 +59,12 @@ class Passage:
         self._parser = StreamParser()
         self._reported = 0
 
-    async def begin(self, prompt: StoryPrompt, options: WriteOptions) -> None:
+    async def begin(self, prompt: StoryPrompt, options: WriteOptions) -> bool:
         """Begin to write; raises what keeps it from beginning."""
         self._parser = StreamParser(prompt.characters)
         start = partial(self._offer.completer.start_passage, prompt, options, self._feed.put)
-        await begun(start, self._permit)
+        await taken(await begun(start, self._permit))
+        return True
 
     async def events(self) -> AsyncGenerator[Typed | None]:
         """Yield events to the last one, `done`; None after a long silence."""

@@ -44,6 +44,18 @@ async def begun(start: Callable[[], Work], permit: Permit) -> Work:
     return await loop.run_in_executor(None, start_and_hold)
 
 
+async def taken(*works: Work) -> None:
+    """Wait until works are taken on; raises what keeps one from that, so that a status can tell it.
+
+    Who takes long to say is not waited for: a stream has to begin before somebody on the way loses patience.
+    """
+    told = [asyncio.wrap_future(work.taken) for work in works]
+    await asyncio.wait(told, timeout=SILENT_S)
+    for each in told:
+        if each.done() and (error := each.result()) is not None:
+            raise error
+
+
 class Writing:
     """The texts of a request, as (index, what is told). The first of each prompt reads it for the others."""
 
@@ -63,10 +75,10 @@ class Writing:
         self.usage = Usage()
         """Of all that have ended; each prompt counts once."""
 
-    async def begin(self) -> None:
+    async def begin(self) -> bool:
         """Begin the first text of each prompt; raises what keeps it from beginning."""
-        for index, job in self._leading.items():
-            await self._start(job, 0, index)
+        await taken(*[await self._start(job, 0, index) for index, job in self._leading.items()])
+        return True
 
     async def told(self) -> AsyncGenerator[tuple[int, Piece | Completed] | None]:
         """Yield what comes of each text, to the last Completed; None after a long silence."""
@@ -110,10 +122,10 @@ class Writing:
         except Exception as error:  # noqa: BLE001 (told to whoever reads)
             self._feed.put((index, Failed(error)))
 
-    async def _start(self, job: Job, each: int, index: int) -> None:
+    async def _start(self, job: Job, each: int, index: int) -> Work:
         put = partial(_put, self._feed, index)
         start = partial(self._offer.completer.start, job.prompt, job.number(each), put)
-        await begun(start, self._permit)
+        return await begun(start, self._permit)
 
     def _count(self, index: int, item: Completed) -> None:
         usage, so_far = item.usage, self.usage
@@ -123,6 +135,7 @@ class Writing:
             so_far,
             prompt_tokens=so_far.prompt_tokens + usage.prompt_tokens * leads,
             reused_tokens=so_far.reused_tokens + usage.reused_tokens * leads,
+            reuse_known=so_far.reuse_known and usage.reuse_known,
             written_tokens=so_far.written_tokens + usage.written_tokens,
         )
 

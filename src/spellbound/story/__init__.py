@@ -4,12 +4,14 @@
 `OpenAIGenerator` sends through is loaded when one is made.
 """
 
+from spellbound.story.asking import ServerRefused, ServerStopped
 from spellbound.story.generator import Ending, FinishReason, Generator, Usage, WriteOptions, collect
 from spellbound.story.models import find_model
-from spellbound.story.openai import OpenAIGenerator, ServerStopped
+from spellbound.story.openai import OpenAIGenerator
 from spellbound.story.pacing import Pen
 from spellbound.story.scripted import ScriptedGenerator
 from spellbound.story.server import ServerSettings
+from spellbound.story.upstream import Upstream
 
 __all__ = [
     "Ending",
@@ -18,8 +20,10 @@ __all__ = [
     "OpenAIGenerator",
     "Pen",
     "ScriptedGenerator",
+    "ServerRefused",
     "ServerSettings",
     "ServerStopped",
+    "Upstream",
     "Usage",
     "WriteOptions",
     "collect",

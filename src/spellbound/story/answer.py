@@ -1,12 +1,12 @@
-"""One streamed answer of a server: a thread of its own reads it, so whoever waits can also stop waiting."""
+"""What a server answers, event by event, as plain values."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-_JOIN_S = 5.0
+from spellbound.story.completion import Likely, Scored
+
+_LEAST = -9999.0  # what OpenAI sends for a probability of nothing, which JSON cannot spell
+_BYTES = "bytes:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Chunk:
     text: str = ""
     finish: str = ""
     """Why the model stopped, in the server's words; empty while it goes on."""
+    scores: tuple[Scored, ...] = ()
+    """Of the tokens that the text has, where they were asked for."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     written_tokens: int | None = None
@@ -29,6 +31,8 @@ class Failure:
     """In words, without the key."""
     status: int = 0
     """HTTP status; 0 where there was none."""
+    code: str = ""
+    """The server's own, where it has one."""
     again: bool = False
     """Whether another try may succeed."""
     wait_s: float | None = None
@@ -36,55 +40,6 @@ class Failure:
 
 
 Item = Chunk | Failure
-Put = Callable[[Item], None]
-
-
-class Answer:
-    """What a coroutine puts, while it runs in a thread; `close` ends it wherever it stands."""
-
-    def __init__(self, work: Callable[[Put], Awaitable[None]]) -> None:
-        """Begin."""
-        self._items: SimpleQueue[Item | BaseException] = SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(_awaited(work(self._items.put)))
-        self._thread = Thread(target=self._run, name="spellbound-answer", daemon=True)
-        self._thread.start()
-
-    def next(self, timeout_s: float) -> Item | None:
-        """Return what comes next; None if nothing did in time."""
-        try:
-            item = self._items.get(timeout=timeout_s)
-        except Empty:
-            return None
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self) -> None:
-        """Close the connection, if it is still open."""
-        if self._thread.is_alive():
-            try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:  # closed between the two lines
-                return
-        self._thread.join(_JOIN_S)
-
-    def _run(self) -> None:
-        """Let the coroutine run until it ends or is cancelled; what nobody expected is handed over too."""
-        loop = self._loop
-        try:
-            loop.run_until_complete(asyncio.wait([self._task]))
-            error = None if self._task.cancelled() else self._task.exception()
-            if error is not None:
-                self._items.put(error)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            loop.close()
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 def read_event(event: object) -> Item:
@@ -101,6 +56,7 @@ def read_event(event: object) -> Item:
     return Chunk(
         text=_whole(text) if isinstance(text, str) else "",
         finish=str(first.get("finish_reason") or ""),
+        scores=tuple(_scores(first.get("logprobs"))),
         prompt_tokens=_count(usage, "prompt_tokens"),
         cached_tokens=_count(member(usage, "prompt_tokens_details"), "cached_tokens"),
         written_tokens=_count(usage, "completion_tokens"),
@@ -121,3 +77,44 @@ def _count(value: object, name: str) -> int | None:
     """A number of tokens, or None for what cannot be one."""
     number = member(value, name)
     return number if type(number) is int and number >= 0 else None
+
+
+def _scores(logprobs: object) -> Iterable[Scored]:
+    """Read log-probabilities, in the form of chats or in that of completions."""
+    if content := _list(member(logprobs, "content")):
+        for each in content:
+            likeliest = _list(member(each, "top_logprobs"))
+            yield Scored(_of_chat(each), tuple(_of_chat(other) for other in likeliest))
+        return
+    tops = _list(member(logprobs, "top_logprobs"))
+    for place, token in enumerate(_list(member(logprobs, "tokens"))):
+        values = _list(member(logprobs, "token_logprobs"))
+        top = tops[place] if place < len(tops) else None
+        others = top.items() if isinstance(top, Mapping) else ()
+        chosen = _likely(token, values[place] if place < len(values) else None)
+        yield Scored(chosen, tuple(_likely(name, value) for name, value in others))
+
+
+def _of_chat(entry: object) -> Likely:
+    given = [each for each in _list(member(entry, "bytes")) if type(each) is int and 0 <= each < 256]
+    return replace(_likely(member(entry, "token"), member(entry, "logprob")), data=bytes(given))
+
+
+def _likely(token: object, logprob: object) -> Likely:
+    """A token by its spelling; which one it is no server says."""
+    text = _whole(token) if isinstance(token, str) else ""
+    data = text.encode()
+    if text.startswith(_BYTES):
+        data = bytes(int(digits, 16) for digits in text[len(_BYTES) :].split("\\x")[1:] if _is_byte(digits))
+    value = (
+        logprob if isinstance(logprob, int | float) and abs(logprob) < -_LEAST else _LEAST
+    )  # not NaN either
+    return Likely(-1, text, data, float(value))
+
+
+def _is_byte(digits: str) -> bool:
+    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -5,23 +5,22 @@ Plain values come out. The client's exceptions hold the request with the key in 
 
 import ssl
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spellbound.errors import EnvironmentFault
 from spellbound.retrying import waiting_time
-from spellbound.story.answer import Answer, Failure, Put, member, read_event
+from spellbound.story.answer import Chunk, Failure, Item, member, read_event
 from spellbound.story.request import Body
-from spellbound.story.server import ServerSettings
+from spellbound.story.server import Api, ServerSettings
 
 if TYPE_CHECKING:
     import openai
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _NEVER = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+_PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
 # The client adds what it finds in the environment, an organisation say: that is for another server.
 _SENT = frozenset(
     {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
@@ -37,48 +36,52 @@ class Client:
             import openai
         except ImportError:
             raise EnvironmentFault(
-                "--server: the package openai is not installed; run: pip install 'spellbound[studio]'"
+                "the package openai is not installed; run: pip install 'spellbound[studio]'"
             ) from None
         self._openai = openai
         self._settings = settings
         self._key = settings.key()
-        self._model = settings.model
+        self.model = settings.model
+        """Empty until it is known."""
         self._certificates = ssl.create_default_context()
 
-    def ask(self, body: Body) -> Answer:
-        """Send a request; its answer is read while it comes."""
-        return Answer(partial(self._read, body))
+    async def read(self, api: Api, body: Body, put: Callable[[Item], bool]) -> None:
+        """Ask, and put what comes, in order, until `put` says that it is enough; a Failure is the last.
 
-    async def _read(self, body: Body, put: Put) -> None:
-        """Put what comes, in order; what follows a failure means nothing."""
+        An empty Chunk comes first, once the server has taken the request.
+        """
         openai = self._openai
         try:
             async with self._connection() as client:
-                if not self._model:
-                    named = await self._only_model(client)
-                    if isinstance(named, Failure):
-                        put(named)
-                        return
-                    self._model = named
+                named = self.model or await self._only_model(client)
+                if isinstance(named, Failure):
+                    put(named)
+                    return
+                self.model = named
                 stream = await client.post(
-                    _PATHS[self._settings.api],
+                    _PATHS[api],
                     cast_to=object,
-                    body={"model": self._model, **body},
+                    body={"model": named, **body},
                     stream=True,
                     stream_cls=openai.AsyncStream[object],
                 )
                 async with stream:
+                    enough = put(Chunk())
                     async for event in stream:
-                        put(read_event(event))
+                        enough = enough or put(read_event(event))
+                        if enough:
+                            return
             put(Failure("the stream ended before the model did", again=True))
-        except openai.APIStatusError as error:
-            put(self._refusal(error))
-        except openai.APIConnectionError as error:
-            put(_no_connection(error))
-        except openai.APIError as error:  # an error in place of an event
-            put(Failure(f"the server broke off: {self._words(error.message)}", again=True))
-        except (ValueError, RecursionError):  # of JSON or UTF-8
-            put(Failure("the server sent something that is no JSON", again=True))
+        except (openai.APIError, ValueError, RecursionError) as error:
+            put(self._failure(error))
+
+    async def models(self) -> dict[str, int | None] | Failure:
+        """Return what the server has by name, and the tokens that each may have where it says so."""
+        try:
+            async with self._connection() as client:
+                return await self._listed(client)
+        except (self._openai.APIError, ValueError, RecursionError) as error:
+            return self._failure(error)
 
     def _connection(self) -> "openai.AsyncOpenAI":
         """A client for one request: no retries, no redirects, of the environment nothing but proxies."""
@@ -105,16 +108,37 @@ class Client:
         for name in [name for name in request.headers if name.lower() not in wanted]:
             del request.headers[name]
 
-    async def _only_model(self, client: "openai.AsyncOpenAI") -> str | Failure:
-        """Ask for the name of the model, where the server has but one."""
+    async def _listed(self, client: "openai.AsyncOpenAI") -> dict[str, int | None]:
         listed = await client.get("/models", cast_to=object)
         entries = listed.get("data") if isinstance(listed, Mapping) else None
-        ids = [entry.get("id") for entry in entries or () if isinstance(entry, Mapping)]
-        names = [name for name in ids if isinstance(name, str) and name]
+        found: dict[str, int | None] = {}
+        for entry in entries if isinstance(entries, list) else []:
+            name, context = member(entry, "id"), member(entry, "max_model_len")
+            if isinstance(name, str) and name:
+                found[name] = context if type(context) is int and context > 0 else None
+        return found
+
+    async def _only_model(self, client: "openai.AsyncOpenAI") -> str | Failure:
+        """Ask for the name of the model, where the server has but one."""
+        return self.only(await self._listed(client))
+
+    def only(self, names: Mapping[str, object]) -> str | Failure:
+        """Return the one name among these."""
         if len(names) == 1:
-            return names[0]
-        told = f"it has {', '.join(names[:8])}" if names else "it names none"
+            return next(iter(names))
+        told = f"it has {', '.join(list(names)[:8])}" if names else "it names none"
         return Failure(f"which model is meant must be said: {self._words(told)}", status=404)
+
+    def _failure(self, error: Exception) -> Failure:
+        """Say what went wrong, without what the client's exception holds."""
+        openai = self._openai
+        if isinstance(error, openai.APIStatusError):
+            return self._refusal(error)
+        if isinstance(error, openai.APIConnectionError):
+            return _no_connection(error)
+        if isinstance(error, openai.APIError):  # an error in place of an event
+            return Failure(f"the server broke off: {self._words(error.message)}", again=True)
+        return Failure("the server sent something that is no JSON", again=True)  # or no UTF-8
 
     def _refusal(self, error: "openai.APIStatusError") -> Failure:
         """Say what a status means."""
@@ -125,6 +149,7 @@ class Client:
         return Failure(
             f"status {status}" + (f": {words}" if words else ""),
             status=status,
+            code=str(error.code or ""),
             again=(status in _AGAIN or status >= 500) and str(error.code or "") not in _NEVER,
             wait_s=waiting_time(headers.get("retry-after"), headers.get("date"), time.time()),
         )

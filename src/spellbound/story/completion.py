@@ -1,10 +1,11 @@
-"""Raw completion in this process: text or messages in, pieces of text out, told as they come.
+"""Raw completion: text or messages in, pieces of text out, told as they come.
 
 Where a `Generator` is asked for the next piece, a `Completer` tells it, on a thread of its own: a server with
 many readers needs no thread for each. `completed` turns one into the other.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -105,11 +106,35 @@ class CompletionOptions:
         StopStrings(self.stop)
 
 
+class ShapedText:
+    """A text on its way out: through its shape, up to a stop string."""
+
+    def __init__(self, options: CompletionOptions) -> None:
+        """Begin a text."""
+        self._stops = StopStrings(options.stop)
+        self._shape = options.shape() if options.shape is not None else None
+
+    @property
+    def done(self) -> bool:
+        """Whether a stop string was met."""
+        return self._stops.found is not None
+
+    def feed(self, text: str) -> str:
+        """Take some more; return what can be shown."""
+        return self._stops.feed(text if self._shape is None else self._shape.feed(text))
+
+    def finish(self) -> str:
+        """Return the rest; nothing follows."""
+        rest = self._stops.feed(self._shape.finish()) if self._shape is not None else ""
+        return rest + self._stops.finish()
+
+
 @dataclass(frozen=True, slots=True)
 class Likely:
     """A token that could stand at a place, and its log-probability."""
 
     token: int
+    """-1 where a server does not say which it is."""
     text: str
     """As far as its bytes are text; the name of a control token."""
     data: bytes
@@ -156,6 +181,10 @@ StoryTold = str | Ending | Failed
 class Work(Protocol):
     """Something that is being written."""
 
+    @property
+    def taken(self) -> "Future[BaseException | None]":
+        """Has a result once the work is taken on: None, or what keeps it from that, which is told, too."""
+
     def cancel(self) -> None:
         """End it before the engine's next step; its end is told as always."""
 
@@ -173,11 +202,15 @@ class Load:
 
 
 class Completer(Protocol):
-    """A model in this process. `put` is called on its thread, must be quick and must not raise."""
+    """A model, here or behind a server. `put` is called on its thread, must be quick and must not raise."""
 
     @property
-    def context(self) -> int:
-        """Tokens that prompt and text may have together."""
+    def context(self) -> int | None:
+        """Tokens that prompt and text may have together; None where that is not known."""
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be written at the moment; empty where all is well."""
 
     @property
     def adapters(self) -> list[str]:
@@ -199,13 +232,10 @@ class Completer(Protocol):
         """Begin a passage of a story; tell what `Generator.write` yields, or Failed. Raises as `start`."""
 
     def tokenize(self, prompt: str | tuple[Message, ...], *, start: bool = True) -> list[int]:
-        """Return the tokens of a prompt; `start`: of a text, with the start token."""
+        """Return the tokens of a prompt; `start`: of a text, with the start token. InputError: without it."""
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; InputError for one that is none."""
-
-    def chat_text(self, messages: tuple[Message, ...]) -> str:
-        """Return what the model reads of a chat: by its template, or every content on lines of its own."""
 
 
 def completed(

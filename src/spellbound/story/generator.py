@@ -33,7 +33,7 @@ class WriteOptions:
     adapter: str | None = None
     """Name of an adapter of a model in this process; None for the bare model."""
     space: str = ""
-    """Of a model in this process: nothing read in one space is found from another."""
+    """Nothing read in one space is found from another, here or on vLLM."""
     seconds: float | None = None
     """Time limit of a model in this process, waiting included."""
 
@@ -65,9 +65,11 @@ class Usage:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     """Of the prompt: known from before, not read again."""
+    reuse_known: bool = True
+    """False: a server wrote it and did not say how much of the prompt it knew."""
     written_tokens: int = 0
-    queue_seconds: float = 0.0
-    """Until its turn came, where that is known."""
+    queue_seconds: float | None = 0.0
+    """Until its turn came; None where that is not known."""
     prefill_seconds: float = 0.0
     tokens_per_second: float = 0.0
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,13 +47,13 @@ from spellbound.story.completion import (
     Prompt,
     PromptTooLong,
     Scored,
+    ShapedText,
     StoryTold,
     Told,
 )
 from spellbound.story.generator import Ending, FinishReason, Usage, WriteOptions
 from spellbound.story.pacing import Pen
-from spellbound.story.prompting import PromptEncoder
-from spellbound.story.stops import StopStrings
+from spellbound.story.prompting import PromptEncoder, load_tokenizer
 
 _TOKENS_A_WORD = 8
 _LEAST_BUDGET = 1024
@@ -116,20 +117,18 @@ class _Completion:
 
     def __init__(self, vocabulary: Vocabulary, options: CompletionOptions) -> None:
         self._least, self._count = options.min_tokens, 0
-        self._text, self._stops = _Text(vocabulary), StopStrings(options.stop)
-        self._shape = options.shape() if options.shape is not None else None
+        self._text, self._shaped = _Text(vocabulary), ShapedText(options)
         self.pieces: deque[str] = deque()
 
     def write(self, token: int) -> None:
         """Put down what the token says, as far as it is certain."""
         self._count += 1
-        text = self._text.of(token)
-        self.pieces.append(self._stops.feed(text if self._shape is None else self._shape.feed(text)))
+        self.pieces.append(self._shaped.feed(self._text.of(token)))
 
     @property
     def done(self) -> bool:
         """Whether a stop string was met."""
-        return self._stops.found is not None
+        return self._shaped.done
 
     @property
     def wants_more(self) -> bool:
@@ -138,8 +137,7 @@ class _Completion:
 
     def ending(self, generation: Generation | Ticket) -> tuple[str, Completed]:
         """Return the last text and what ended it."""
-        text = self._stops.feed(self._shape.finish()) if self._shape is not None else ""
-        text += self._stops.finish()
+        text = self._shaped.finish()
         reason = "stop" if self.done else _COMPLETED[generation.finish_reason]
         return text, Completed(reason, _usage(generation.stats))
 
@@ -162,6 +160,8 @@ class _Told(Ticket):
     def __init__(self, request: Request, ended: Callable[[_Told], None]) -> None:
         super().__init__(request)
         self._tell = ended
+        self.taken: Future[BaseException | None] = Future()
+        self.taken.set_result(None)  # what the engine refuses is raised before
 
     def cancel(self) -> None:
         """End before the next step."""
@@ -254,6 +254,9 @@ class LocalGenerator:
         """Tokens that prompt and text may have together."""
         return int(self.engine.model.config.max_position_embeddings)
 
+    fault = ""
+    """What keeps the engine from writing is told to each request."""
+
     @property
     def adapters(self) -> list[str]:
         """Names of adapters that may be asked for."""
@@ -343,12 +346,7 @@ class LocalGenerator:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, control tokens by their names; ModelError for one that is none."""
-        for place, token in enumerate(tokens):
-            if not 0 <= token < self._vocabulary.size:
-                raise ModelError(
-                    f"token {token} at place {place} is not in {self._vocabulary.size}; leave it out"
-                )
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+        return self._encoder.decode(tokens, self._vocabulary.size)
 
     def chat_text(self, messages: tuple[Message, ...]) -> str:
         """Return what the model reads of a chat."""
@@ -446,25 +444,6 @@ class LocalGenerator:
         texts = ((token, self._vocabulary.token_bytes(token)) for token in range(self._vocabulary.size))
         decoded = ((token, content.decode("utf-8", "ignore")) for token, content in texts)
         return frozenset(token for token, text in decoded if not _WORD.search(text) or _MARKUP.search(text))
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read the tokenizer files of a model folder, its chat template included."""
-    if not folder.is_dir():
-        raise ModelError(f"model folder {str(folder)!r} does not exist")
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ModelError(
-            f"{folder}: tokenizer.json is missing; give a folder with config, tokenizer and safetensors"
-        )
-    try:
-        # Asked first, because the tokenizers library raises a bare Exception for what it cannot read.
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or "model" not in content:
-            raise ValueError("tokenizer.json holds no tokenizer")
-        return PreTrainedTokenizerFast.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
 
 
 def _stop_ids(folder: Path, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from functools import cached_property
@@ -50,6 +51,17 @@ class PromptEncoder:
             return np.asarray(prompt, np.int32).reshape(-1), []
         except (OverflowError, ValueError, TypeError) as error:
             raise ModelError(f"the prompt's tokens cannot be used: {error}; give whole numbers") from error
+
+    def decode(self, tokens: Sequence[int], size: int | None = None) -> str:
+        """Return the text of tokens, control tokens by their names; ModelError for one that is none.
+
+        `size`: tokens that the model has, where it has more than the tokenizer.
+        """
+        size = len(self._tokenizer) if size is None else size
+        for place, token in enumerate(tokens):
+            if not 0 <= token < size:
+                raise ModelError(f"token {token} at place {place} is not in {size}; leave it out")
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def chat_text(self, messages: Sequence[Message]) -> str:
         """Put messages where the model expects them."""
@@ -104,6 +116,25 @@ class PromptEncoder:
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.encode_special_tokens = True
         return copy
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Read the tokenizer files of a model folder, its chat template included."""
+    if not folder.is_dir():
+        raise ModelError(f"model folder {str(folder)!r} does not exist")
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(
+            f"{folder}: tokenizer.json is missing; give a folder with config, tokenizer and safetensors"
+        )
+    try:
+        # Asked first, because the tokenizers library raises a bare Exception for what it cannot read.
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "model" not in content:
+            raise ValueError("tokenizer.json holds no tokenizer")
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
 
 
 def _fixed_parts(text: str) -> list[int]:

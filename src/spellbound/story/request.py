@@ -5,7 +5,7 @@ import re
 from spellbound.directives import Character, StoryPrompt, grammar, structural_tag
 from spellbound.errors import InputError
 from spellbound.story.generator import WriteOptions
-from spellbound.story.server import ServerSettings
+from spellbound.story.server import Api, ServerSettings
 
 Body = dict[str, object]
 
@@ -23,16 +23,22 @@ def request_body(prompt: StoryPrompt, options: WriteOptions, server: ServerSetti
     asked: Body = {"messages": [{"role": "user", "content": text}]}
     if server.api == "completions":
         asked = {"prompt": f"{text}\n"}
-    limit = "max_completion_tokens" if (server.api, server.dialect) == ("chat", "openai") else "max_tokens"
     return {
         **asked,
         "stream": True,
         "stream_options": {"include_usage": True},
-        limit: token_limit(options),
+        limit_name(server.api, server): token_limit(options),
         "temperature": options.temperature,
         "top_p": options.top_p,
         "seed": options.seed,
-        **_of_its_own(options, server),
+        **of_its_own(
+            server,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            # A word has at least one token; how many it will be nobody can tell a server.
+            min_tokens=min(options.words or 0, token_limit(options)),
+        ),
+        **cache_salt(options.space, server),
         **(_constraint(prompt, options, server) if options.constrain else {}),
     }
 
@@ -42,25 +48,41 @@ def token_limit(options: WriteOptions) -> int:
     return options.max_tokens or max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
 
 
-def _of_its_own(options: WriteOptions, server: ServerSettings) -> Body:
-    """Fields that OpenAI does not have, by the names that this server gives them."""
+def limit_name(api: Api, server: ServerSettings) -> str:
+    """Return what the greatest number of tokens is called."""
+    return "max_completion_tokens" if (api, server.dialect) == ("chat", "openai") else "max_tokens"
+
+
+def of_its_own(
+    server: ServerSettings, *, min_p: float, repetition_penalty: float, min_tokens: int = 0
+) -> Body:
+    """Return fields that OpenAI does not have, by the names that this server gives them."""
     match server.dialect:
         case "openai":
             return {}
         case "llama.cpp":
             # Its own default is the 40 likeliest.
-            return {"min_p": options.min_p, "repeat_penalty": options.repetition_penalty, "top_k": 0}
+            return {"min_p": min_p, "repeat_penalty": repetition_penalty, "top_k": 0}
         case "vllm" | "vllm-xgrammar":
             fields: Body = {
-                "min_p": options.min_p,
-                "repetition_penalty": options.repetition_penalty,
+                "min_p": min_p,
+                "repetition_penalty": repetition_penalty,
                 "top_k": -1,  # a checkpoint's generation_config may say otherwise
                 # With every piece, for a passage that we end is left without the last one.
                 "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             }
-            if options.words:  # a word has at least one token; how many it will be nobody can tell a server
-                fields["min_tokens"] = min(options.words, token_limit(options))
+            if min_tokens:
+                fields["min_tokens"] = min_tokens
             return fields
+
+
+def cache_salt(space: str, server: ServerSettings) -> Body:
+    """Keep one space apart from the others; InputError where that cannot be asked for."""
+    if not space:
+        return {}
+    if server.dialect not in ("vllm", "vllm-xgrammar"):
+        raise InputError(f"cache_salt: the server that writes ({server.dialect}) knows none; leave it out")
+    return {"cache_salt": space.removeprefix("salt ")}
 
 
 def _constraint(prompt: StoryPrompt, options: WriteOptions, server: ServerSettings) -> Body:

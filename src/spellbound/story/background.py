@@ -1,0 +1,76 @@
+"""An event loop in a thread of its own, so that nobody has to be asynchronous to wait for a server."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from threading import Thread
+from typing import Any
+
+_JOIN_S = 5.0
+Ended = Callable[[BaseException | None], None]
+
+
+class Background:
+    """Runs coroutines until it is closed, which cancels them. For any number of threads."""
+
+    def __init__(self, name: str) -> None:
+        """Begin a thread of this name."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, work: Coroutine[Any, Any, None], ended: Ended) -> "Running":
+        """Run a coroutine; `ended` is told in that thread, once: None, or what ended it."""
+        running = Running(self._loop)
+        self._loop.call_soon_threadsafe(running.start, work, ended)
+        return running
+
+    def close(self) -> None:
+        """Cancel what still runs, and wait until it has ended."""
+        if self._thread.is_alive():
+            try:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            except RuntimeError:  # closed between the two lines
+                return
+        self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        loop = self._loop
+        try:
+            loop.run_forever()
+            if tasks := asyncio.all_tasks(loop):
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(tasks))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()
+
+
+class Running:
+    """A coroutine that runs in the background."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, work: Coroutine[Any, Any, None], ended: Ended) -> None:
+        """Begin; for the thread of the loop."""
+        self._task = self._loop.create_task(work)
+        # Not in the coroutine: one that is cancelled early never gets to run.
+        self._task.add_done_callback(lambda task: ended(_error(task)))
+
+    def cancel(self) -> None:
+        """Cancel it wherever it stands; what has ended stays so."""
+        try:
+            self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:  # the loop has ended, and all that ran in it
+            return
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _error(task: "asyncio.Task[None]") -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
