@@ -17,7 +17,7 @@ from spellbound.errors import InputError, ModelError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.train.adapters import attach
 from spellbound.train.loss import Learner
-from spellbound.train.plan import Question, foresee, lines
+from spellbound.train.plan import Question, foresee, lines, rehearsal
 from spellbound.train.plan.hardware import card
 from spellbound.train.plan.memory import Memory, Spread, peak
 from spellbound.train.plan.peak import forget, highest
@@ -298,3 +298,18 @@ def test_a_model_too_large_to_be_tried_keeps_its_rates_and_some_layers_stand_for
     step = rows_for(Step(rows=8, time=1024, targets=800), 2048)
     assert (step.rows, step.time, step.targets) == (2, 1024, 200)
     assert rows_for(Step(rows=1, time=4096, targets=4096), 2048).time == 2048
+
+
+def test_a_rehearsal_keeps_nobody_from_a_run() -> None:
+    device = replace(card("h200"), gpu=False, memory=1e9)
+    step = Step(rows=1, time=64, targets=20)
+    # Two of four layers are tried, and the adapter is of the last one.
+    recipe = given([r"model\.layers\.3\..*q_proj"])
+    shape, formats = shape_of(CONFIG, recipe), Formats(weights=4, products=4)
+    two = shape.outside.weights + sum(part.weights for part in shape.layers[:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rehearsal, "_WEIGHTS", {False: two})
+        assert rehearsed(recipe, CONFIG, shape, formats, device, step, turns=1) is device
+    assert rehearsed(recipe, CONFIG, shape, formats, device, step, turns=1).basis == "rehearsed here"
+    small = replace(device, memory=1e5)
+    assert rehearsed(recipe, CONFIG, shape, formats, small, step, turns=1) is small

@@ -67,7 +67,9 @@ def foresee(recipe: Recipe, question: Question, progress: Progress = lambda name
     if question.device == THIS:
         formats = formats_of(recipe, gpu=this_device().gpu)
         step, _, turns = reading
-        device = rehearsed(recipe, config, shape, formats, this_device(shape, formats), step, turns)
+        device = this_device(shape, formats)
+        if question.sharding == "none":
+            device = rehearsed(recipe, config, shape, formats, device, step, turns)
     else:
         device = card(question.device, question.efficiency)
     if question.memory is not None:

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 from transformers import JambaConfig
 
+from spellbound.errors import ModelError
 from spellbound.train import adapters
 from spellbound.train.batches import GRAIN, NO_TARGET
 from spellbound.train.devices import uses_bf16
 from spellbound.train.loss import Learner
 from spellbound.train.plan.hardware import Device
+from spellbound.train.plan.memory import Spread, peak
 from spellbound.train.plan.saved import Formats, Step
 from spellbound.train.plan.shape import Part, Shape
 from spellbound.train.plan.work import Load, seconds_of
@@ -44,13 +46,22 @@ def rehearsed(
 ) -> Device:
     """The device at the pace at which steps of `turns` times such rows really go.
 
-    As it was if a few layers are too large to be tried.
+    As it was if a few layers are too large to be tried, or are not enough for the recipe's adapters: a
+    rehearsal keeps nobody from a run.
     """
     layers = layers_for(shape, _WEIGHTS[device.gpu])
-    if not layers or not device.products:
-        return device
     part = rows_for(step, _TOKENS[device.gpu])
-    reading, update = _tried(recipe, config, device, layers, part)
+    small = replace(shape, layers=shape.layers[:layers])
+    if not layers or not device.products or not _fits(recipe, small, formats, device, part):
+        return device
+    try:
+        reading, update = _tried(recipe, config, device, layers, part)
+    except (ModelError, MemoryError, torch.OutOfMemoryError):  # an adapter of later layers; too little room
+        return device
+    finally:
+        gc.collect()
+        if device.gpu:
+            torch.cuda.empty_cache()
     times = step.tokens / part.tokens * turns
     load = Load(
         tokens=step.tokens * turns,
@@ -60,7 +71,7 @@ def rehearsed(
         steps=1,
     )
     foreseen = seconds_of(
-        replace(shape, layers=shape.layers[:layers]),
+        small,
         part,
         load,
         formats,
@@ -88,6 +99,21 @@ def layers_for(shape: Shape, most: int) -> int:
     return count if _kinds(shape.layers[:count]) == _kinds(shape.layers) else 0
 
 
+def _fits(recipe: Recipe, shape: Shape, formats: Formats, device: Device, step: Step) -> bool:
+    foreseen = peak(
+        shape,
+        step,
+        formats,
+        Spread(),
+        at_once=step.targets,
+        checkpointing=recipe.compute.gradient_checkpointing,
+        turns=1,
+        fixed=device.fixed,
+        holes=not device.gpu,
+    )
+    return foreseen.total <= device.memory
+
+
 def _kinds(layers: Sequence[Part]) -> tuple[set[bool], set[bool]]:
     """Which mixers and which feed-forwards there are."""
     return {part.attention for part in layers}, {part.experts > 1 for part in layers}
@@ -107,7 +133,8 @@ def _tried(
     """Seconds of such rows forwards and backwards, and of an update of all that learns."""
     where = torch.device("cuda" if device.gpu else "cpu")
     small = JambaConfig.from_dict({**config.to_dict(), "num_hidden_layers": layers})
-    with torch.random.fork_rng():  # a run draws the same numbers with and without
+    here = [torch.cuda.current_device()] if device.gpu else []
+    with torch.random.fork_rng(devices=here):  # a run draws the same numbers with and without
         model = fresh_model(small, 0, number_format(recipe, where), where)
         if recipe.method == "lora":
             adapters.attach(model, recipe.adapter, 0)
@@ -128,8 +155,6 @@ def _tried(
             optimizer.zero_grad(set_to_none=True)
             reading.append(between - begin)
             updates.append(_now(where) - between)
-    del model, learner, optimizer, nats
-    gc.collect()
     return min(reading[1:]), min(updates[1:])
 
 

@@ -40,10 +40,12 @@ class Watched:
         shape, formats = shape_of(config, recipe), formats_of(recipe, gpu=gpu)
         reading = counted(recipe, order, dataset, devices)
         step, _, turns = reading
-        device = rehearsed(recipe, config, shape, formats, this_device(shape, formats), step, turns)
+        device, whole = this_device(shape, formats), one_piece(accelerator)
         if not gpu:
             device = replace(device, memory=device.memory / devices)
-        spread = Spread(devices=devices, sharding="none" if one_piece(accelerator) else "fsdp")
+        if whole:  # what is spread over devices may be too large for one of them
+            device = rehearsed(recipe, config, shape, formats, device, step, turns)
+        spread = Spread(devices=devices, sharding="none" if whole else "fsdp")
         self.plan = make_plan(recipe, shape, device, spread, reading)
         self._folder, self._device = recipe.run.folder, accelerator.device
         self._base = 0.0 if gpu else device.fixed
