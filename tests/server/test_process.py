@@ -199,7 +199,14 @@ def test_before_another_server(tiny_folder: Path) -> None:
     [
         (["--upstream-model", "noir"], 2, "it has no model 'noir'; give --upstream-model, one of: jamba"),
         (["--name", "a name"], 2, "'a name' is no name"),
-        (["--upstream-model", "x/a b"], 2, "'a b' is no name"),
+        (["--name", "my/story"], 2, "'my/story' is no name"),
+        (
+            ["--upstream-model", "x/llama3:8b"],
+            2,
+            "'x/llama3:8b', as the upstream calls its model",
+        ),
+        (["--upstream-model", "x/llama3:8b"], 2, "give another with --name NAME"),
+        (["--max-streams", "0"], 2, "max_streams is 0; give 1 or more"),
         (["--model", "nano"], 2, "--model means nothing with --upstream; leave one of them out"),
         (["--adapters", "."], 2, "--adapters means nothing with --upstream"),
         (["--cache", "."], 2, "--cache means nothing with --upstream"),

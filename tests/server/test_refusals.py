@@ -41,6 +41,7 @@ def asked(path: str, **fields: object) -> dict[str, Any]:
         (CHAT, {"stop": ""}, "stop", "at least 1 character"),
         (CHAT, {"stop": ["a"] * 17}, "stop", "valid string"),
         (CHAT, {"logit_bias": {"bell": 1}}, "logit_bias", "'bell', which is no token"),
+        (CHAT, {"logit_bias": {"9" * 5000: 1}}, "logit_bias", "9', which is no token"),
         (CHAT, {"logit_bias": {"5": 101}}, "logit_bias", "less than or equal to 100"),
         (CHAT, {"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),

@@ -27,6 +27,7 @@ from tests.story.loopback import (
     Loopback,
     chat,
     cuts,
+    cuts_its_error,
     fails,
     hangs,
     plain,
@@ -41,6 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     WRITE: {"prompt": STORY},
 }
 NOISE: dict[str, Any] = {"temperature": 2.0, "seed": 7, "max_tokens": 40}
+VLLM_TOO_LONG = "This model's maximum context length is 64 tokens. However, you requested 80 tokens."
 KEY = "sk-test-0123456789abcdef"
 SETTINGS = ServeSettings(port=0, grace_s=5)
 
@@ -49,8 +51,8 @@ SETTINGS = ServeSettings(port=0, grace_s=5)
 def before(url: str, **changes: Any) -> Iterator[Site]:
     """Our server before the one at this address."""
     given: dict[str, Any] = {"url": url, "retries": 1, "backoff_s": 0.01, "longest_wait_s": 1.0} | changes
-    tokenizer = given.pop("tokenizer", None)
-    made = Upstream(ServerSettings(**given), tokenizer=tokenizer)
+    ours = {name: given.pop(name) for name in ("tokenizer", "max_streams", "max_waiting") if name in given}
+    made = Upstream(ServerSettings(**given), **ours)
     try:
         with running({"front": made}, SETTINGS) as site:
             yield site
@@ -268,6 +270,7 @@ class TestOfOneThatMisbehaves:
             (fails(502, Retry_After="30"), 502, "upstream_failed", "30"),
             (fails(504), 504, "upstream_timeout", None),
             (cuts, 502, "upstream_failed", None),
+            (cuts_its_error(500), 502, "upstream_failed", None),
             (hangs, 504, "upstream_timeout", None),
             (streams(["{no"]), 502, "upstream_failed", None),
             (fails(401, f"not {KEY[:9]}"), 502, "upstream_refused", None),
@@ -277,6 +280,8 @@ class TestOfOneThatMisbehaves:
             (fails(429, "pay", code="insufficient_quota"), 502, "upstream_refused", None),
             (fails(400, "n is\nwrong"), 400, "invalid_value", None),
             (fails(400, "long", code="context_length_exceeded"), 400, "context_length_exceeded", None),
+            (fails(400, "long", kind="exceed_context_size_error"), 400, "context_length_exceeded", None),
+            (fails(400, VLLM_TOO_LONG), 400, "context_length_exceeded", None),
         ],
     )
     def test_what_a_client_is_told(
@@ -310,6 +315,7 @@ class TestOfOneThatMisbehaves:
         ours = [record.getMessage() for record in caplog.records if record.name == "spellbound.story"]
         assert bool(ours) == (status >= 500)
         assert not any("secret" in each or HELLO[0]["content"] in each for each in ours)
+        assert not [record for record in caplog.records if record.name == "spellbound.server"]
 
     def test_openais_client_reads_the_errors(self, loopback: Loopback) -> None:
         loopback.answer = fails(429, Retry_After="9")
@@ -322,8 +328,9 @@ class TestOfOneThatMisbehaves:
         assert (caught.value.status_code, caught.value.code) == (503, "upstream_busy")
         assert caught.value.response.headers["retry-after"] == "9"
 
-    def test_another_try(self, loopback: Loopback) -> None:
-        loopback.script.append(fails(500))
+    @pytest.mark.parametrize("behaviour", [fails(500), cuts_its_error(500)], ids=["whole", "cut"])
+    def test_another_try(self, loopback: Loopback, behaviour: Behaviour) -> None:
+        loopback.script.append(behaviour)
         with before(loopback.url) as front:
             answer = front.post(CHAT, BODIES[CHAT]).json()
         assert answer["choices"][0]["message"]["content"] == "The bell."
@@ -409,6 +416,77 @@ class TestOfOneThatMisbehaves:
         assert answer.status_code == 400
         assert words in error_of(answer)["message"]
         assert loopback.requests == []
+
+    @pytest.mark.parametrize("value", ['"\\ud83d"', "1e999", "NaN"])
+    def test_what_no_json_can_hold_is_not_sent(self, loopback: Loopback, value: str) -> None:
+        form = {"type": "json_schema", "json_schema": {"schema": {"const": "VALUE"}}}
+        content = json.dumps(BODIES[CHAT] | {"response_format": form}).replace('"VALUE"', value)
+        with before(loopback.url) as front:
+            headers = {"Content-Type": "application/json"}
+            answer = front.shared.post(CHAT, content=content, headers=headers)
+            with pytest.raises(InputError, match="the request cannot be sent on: it holds half a character"):
+                front.service.offers.find("front").completer.start("\ud83d", CompletionOptions(), print)
+        assert answer.status_code == 400
+        assert "the request cannot be sent on" in error_of(answer)["message"]
+        assert loopback.requests == []
+
+    def test_so_many_are_asked_for_at_once(self, loopback: Loopback) -> None:
+        loopback.answer = then_hangs(plain("Fog"))
+        options = CompletionOptions()
+        with before(loopback.url, max_streams=2, max_waiting=3) as front:
+            upstream = front.service.offers.find("front").completer
+            works = [upstream.start("x", options, lambda _: None) for _ in range(5)]
+            until(lambda: len(loopback.requests) == 2)
+            assert (upstream.load.running, upstream.load.waiting) == (2, 3)
+            assert front.metric('spellbound_queue{model="front"}') == 3
+            refused = front.post(TEXT, BODIES[TEXT])
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+            assert error_of(refused)["code"] == "engine_busy"
+            assert len(loopback.requests) == 2
+            works[4].cancel()  # one that waits
+            works[0].cancel()  # one that is written
+            until(lambda: len(loopback.requests) == 3)
+            until(lambda: (upstream.load.running, upstream.load.waiting) == (2, 1))
+            for work in works:
+                work.cancel()
+            until(lambda: upstream.load.running == 0)
+
+    def test_many_prompts_take_turns(self, loopback: Loopback) -> None:
+        loopback.answer = streams([0.01, plain("Fog"), plain("", "stop"), "[DONE]"])
+        with before(loopback.url, max_streams=3) as front:
+            answer = front.post(TEXT, {"prompt": ["The fog"] * 30})
+        assert [each["text"] for each in answer.json()["choices"]] == ["Fog"] * 30
+        assert len(loopback.requests) == 30
+
+    def test_scores_without_text_are_not_told_twice(self, loopback: Loopback) -> None:
+        scores = {"tokens": ["x"], "token_logprobs": [-1.0], "top_logprobs": [{}]}
+        scored = {"choices": [{"index": 0, "text": "", "logprobs": scores, "finish_reason": None}]}
+        loopback.answer = streams([scored], cut=True)
+        with before(loopback.url) as front:
+            answer = front.post(TEXT, BODIES[TEXT] | {"logprobs": 0})
+        assert answer.status_code == 502
+        assert len(loopback.requests) == 1
+
+    def test_a_long_token_is_no_fault(self, loopback: Loopback) -> None:
+        blanks = " " * 100
+        loopback.answer = streams([plain(blanks), plain("", "length"), "[DONE]"])
+        with before(loopback.url) as front:
+            answer = front.post(TEXT, BODIES[TEXT] | {"max_tokens": 1})
+        assert answer.json()["choices"][0]["text"] == blanks
+
+    def test_health_follows_the_model(
+        self, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(upstream_module, "_LOOK_S", 0.05)
+        with before(loopback.url) as front:
+            assert front.shared.get("/health").status_code == 200
+            loopback.models = ["another"]
+            until(lambda: front.shared.get("/health").status_code == 503)
+            loopback.models = ["another", "jamba"]
+            until(lambda: front.shared.get("/health").status_code == 200)
+        assert [each.getMessage() for each in caplog.records if each.name == "spellbound.story"] == [
+            f"server {loopback.host}: it no longer has the model 'jamba'"
+        ]
 
     def test_health_follows_the_other_server(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -64,10 +64,23 @@ def streams(events: Iterable[object], *, cut: bool = False) -> Behaviour:
     return answer
 
 
-def fails(status: int, message: str = "no", code: str = "", **headers: str) -> Behaviour:
+def fails(status: int, message: str = "no", code: str = "", *, kind: str = "x", **headers: str) -> Behaviour:
     """Answer with an error, as OpenAI writes it."""
-    body = json.dumps({"error": {"message": message, "code": code, "type": "x"}}).encode()
+    body = json.dumps({"error": {"message": message, "code": code, "type": kind}}).encode()
     return lambda handler, _: handler.whole(status, body, headers)
+
+
+def cuts_its_error(status: int) -> Behaviour:
+    """Close the connection in the midst of an error's body."""
+
+    def answer(handler: Handler, _: Body) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"error":')
+        handler.close_connection = True
+
+    return answer
 
 
 def cuts(handler: Handler, _: Body) -> None:

@@ -17,8 +17,6 @@ _OF_A_MODEL_HERE = (
     "cache",
     "memory_gib",
     "disk_gib",
-    "max_streams",
-    "max_waiting",
     "max_prompt",
 )
 _OF_AN_UPSTREAM = (
@@ -164,7 +162,13 @@ def serve(
             retries=2,
             longest_wait_s=5.0,
         )
-        source = Behind(server=server, name=name, tokenizer=upstream_tokenizer)
+        source = Behind(
+            server=server,
+            name=name,
+            tokenizer=upstream_tokenizer,
+            max_streams=max_streams,
+            max_waiting=max_waiting,
+        )
     else:
         engine = EngineSettings(
             cache_bytes=int(memory_gib * _GIB),

@@ -73,16 +73,25 @@ class Behind:
     server: ServerSettings
     name: str | None
     tokenizer: Path | None
+    max_streams: int
+    max_waiting: int
 
     def checked(self) -> Load:
         """Look whether its name can be one here; the server itself is asked when it is loaded."""
-        known = self.name or self.server.model
-        name = require_name(known.rpartition("/")[2]) if known else None
+        if self.name:
+            name: str | None = require_name(self.name)
+        else:
+            name = _name_here(self.server.model) if self.server.model else None
         return partial(self._load, name)
 
     def _load(self, name: str | None) -> tuple[str, Model]:
-        made = Upstream(self.server, tokenizer=self.tokenizer)
-        return name or require_name(made.model.rpartition("/")[2]), made
+        made = Upstream(
+            self.server,
+            tokenizer=self.tokenizer,
+            max_streams=self.max_streams,
+            max_waiting=self.max_waiting,
+        )
+        return name or _name_here(made.model), made
 
 
 def serve_site(source: Source, settings: ServeSettings, say: Callable[[str], None]) -> None:
@@ -110,6 +119,16 @@ def adapters_in(folder: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{folder}: holds no folder with an adapter_config.json; give the one around them")
     return {require_name(each.name): each for each in found}
+
+
+def _name_here(model: str) -> str:
+    """Return what a server's model is called here: as there, without whose it is."""
+    try:
+        return require_name(model.rpartition("/")[2])
+    except InputError:
+        raise InputError(
+            f"{model!r:.80}, as the upstream calls its model, is no name here; give another with --name NAME"
+        ) from None
 
 
 def _ready(url: str, names: list[str], settings: ServeSettings) -> str:

@@ -44,10 +44,11 @@ class Faults:
         try:
             await self._app(scope, receive, noting)
         except Exception as error:  # noqa: BLE001 (nothing may reach the log with its words)
-            if not isinstance(error, ApiError):
+            told = api_error(error)
+            if told.status == 500:
                 log_fault(error)
             if not begun:
-                await api_error(error).response()(scope, receive, send)
+                await told.response()(scope, receive, send)
 
 
 class HostGuard:

@@ -1,6 +1,7 @@
 """OpenAI's JSON: what is asked in it as options, what is written as its objects."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from spellbound.story.generator import Usage
 Json = dict[str, Any]
 _DEFAULT_MAX_TOKENS = 16  # of a completion, as OpenAI has it; a chat goes on to the end
 _MOST_TEXTS = 128
+_TOKEN = re.compile(r"[0-9]{1,18}")
 
 
 def chat_job(body: ChatRequest, offer: Offer, settings: ServeSettings) -> Job:
@@ -149,7 +151,7 @@ def _or(value: float | None, default: float) -> float:
 
 
 def _bias(given: dict[str, float]) -> dict[int, float]:
-    wrong = next((token for token in given if not (token.isascii() and token.isdecimal())), None)
+    wrong = next((token for token in given if not _TOKEN.fullmatch(token)), None)
     if wrong is not None:
         raise ApiError(
             400,

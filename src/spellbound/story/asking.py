@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from spellbound.errors import EnvironmentFault, InputError
 from spellbound.story.answer import Chunk, Failure, Item
-from spellbound.story.client import Client
+from spellbound.story.client import Client, encoded
 from spellbound.story.request import Body
 from spellbound.story.server import Api, ServerSettings
 
@@ -48,17 +48,18 @@ class Asked:
     """A request and what has come of it so far."""
 
     def __init__(self, client: Client, settings: ServerSettings, api: Api, body: Body) -> None:
-        """Prepare; nothing is sent before `read`."""
-        self._client, self._settings, self._api, self._body = client, settings, api, body
+        """Prepare; nothing is sent before `read`. InputError for what JSON cannot say."""
+        self._client, self._settings, self._api, self._content = client, settings, api, encoded(body)
         self._limit = asyncio.Timeout(None)
         self._characters = 0
+        self._begun = False  # a reader has text, or the scores of a token that has none yet
         self._finished = False  # the server said why the model stopped
         self.taken: Future[BaseException | None] = Future()
 
     async def read(self, take: Callable[[Chunk], bool]) -> None:
         """Hand on chunks as they come, to the last or until `take` says that it is enough.
 
-        A request is tried again only while there is no text. Raises ServerRefused and ServerStopped.
+        A request is tried again only while nothing has come of it. Raises ServerRefused and ServerStopped.
         """
         tries = 0
         while (failure := await self._try(take)) is not None:
@@ -85,7 +86,7 @@ class Asked:
         silent = False
         try:
             async with asyncio.timeout(settings.first_token_s) as self._limit:
-                await self._client.read(self._api, self._body, put)
+                await self._client.read(self._api, self._content, put)
         except TimeoutError:
             silent = True
         failure = failures[0] if failures else None
@@ -93,11 +94,11 @@ class Asked:
             return None
         if silent:
             what, patience = ("no text", settings.first_token_s)
-            if self._characters:
+            if self._begun:
                 what, patience = ("no further text", settings.between_tokens_s)
             message = f"{what} for {patience:g} s; it may be overloaded: try again later"
             raise ServerStopped(f"{place_of(settings)}: {message}", fault="silent")
-        if failure is not None and self._characters:
+        if failure is not None and self._begun:
             raise ServerStopped(
                 f"{place_of(settings)}: broken off after {self._characters} characters: {failure.reason};"
                 " keep what there is and go on from there",
@@ -109,6 +110,8 @@ class Asked:
         """Count a chunk in; how long the next one may take is said here."""
         self.settle(None)
         self._characters += len(chunk.text)
+        begins = bool(chunk.text or chunk.scores)
+        self._begun = self._begun or begins
         if self._finished:
             return
         now = asyncio.get_running_loop().time()
@@ -116,7 +119,7 @@ class Asked:
         if chunk.finish:
             self._finished = True
             self._limit.reschedule(now + _AFTER_THE_END_S)
-        elif chunk.text:
+        elif begins:
             self._limit.reschedule(now + self._settings.between_tokens_s)
 
     def _pause(self, failure: Failure, tries: int) -> float:

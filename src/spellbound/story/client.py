@@ -3,13 +3,15 @@
 Plain values come out. The client's exceptions hold the request with the key in its headers, so they end here.
 """
 
+import json
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from spellbound.errors import EnvironmentFault
+from spellbound.errors import EnvironmentFault, InputError
 from spellbound.retrying import waiting_time
 from spellbound.story.answer import Chunk, Failure, Item, member, read_event
 from spellbound.story.request import Body
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _NEVER = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_TOO_LONG = "context_length_exceeded"  # OpenAI's code
+_TOO_LONG_TYPE = "exceed_context_size_error"  # llama.cpp's
+_TOO_LONG_WORDS = "maximum context length is"  # vLLM has neither code nor type
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
 # The client adds what it finds in the environment, an organisation say: that is for another server.
 _SENT = frozenset(
@@ -45,35 +50,39 @@ class Client:
         """Empty until it is known."""
         self._certificates = ssl.create_default_context()
 
-    async def read(self, api: Api, body: Body, put: Callable[[Item], bool]) -> None:
+    async def read(self, api: Api, content: bytes, put: Callable[[Item], bool]) -> None:
         """Ask, and put what comes, in order, until `put` says that it is enough; a Failure is the last.
 
-        An empty Chunk comes first, once the server has taken the request.
+        `content`: a body as `encoded` returns it, without the model. An empty Chunk comes first, once the
+        server has taken the request.
         """
-        openai = self._openai
+        async with aclosing(self._items(api, content)) as items:
+            async for item in items:
+                if put(item):
+                    return
+
+    async def _items(self, api: Api, content: bytes) -> AsyncGenerator[Item]:
         try:
             async with self._connection() as client:
                 named = self.model or await self._only_model(client)
                 if isinstance(named, Failure):
-                    put(named)
+                    yield named
                     return
                 self.model = named
                 stream = await client.post(
                     _PATHS[api],
                     cast_to=object,
-                    body={"model": named, **body},
+                    content=b'{"model":%b,%b' % (json.dumps(named).encode(), content.removeprefix(b"{")),
                     stream=True,
-                    stream_cls=openai.AsyncStream[object],
+                    stream_cls=self._openai.AsyncStream[object],
                 )
                 async with stream:
-                    enough = put(Chunk())
+                    yield Chunk()
                     async for event in stream:
-                        enough = enough or put(read_event(event))
-                        if enough:
-                            return
-            put(Failure("the stream ended before the model did", again=True))
-        except (openai.APIError, ValueError, RecursionError) as error:
-            put(self._failure(error))
+                        yield read_event(event)
+            yield Failure("the stream ended before the model did", again=True)
+        except (self._openai.APIError, ValueError, RecursionError) as error:
+            yield self._failure(error)
 
     async def models(self) -> dict[str, int | None] | Failure:
         """Return what the server has by name, and the tokens that each may have where it says so."""
@@ -97,7 +106,7 @@ class Client:
                 follow_redirects=False,
                 timeout=timeout,
                 verify=self._certificates,
-                event_hooks={"request": [self._strip]},
+                event_hooks={"request": [self._strip], "response": [_read_refusal]},
             ),
         )
         return client
@@ -149,7 +158,7 @@ class Client:
         return Failure(
             f"status {status}" + (f": {words}" if words else ""),
             status=status,
-            code=str(error.code or ""),
+            code=_code(error),
             again=(status in _AGAIN or status >= 500) and str(error.code or "") not in _NEVER,
             wait_s=waiting_time(headers.get("retry-after"), headers.get("date"), time.time()),
         )
@@ -161,12 +170,36 @@ class Client:
         return (words.replace(self._key, "[key]") if self._key else words)[:300]
 
 
+async def _read_refusal(response: Any) -> None:
+    """Read what is no success here: of a body that breaks off later the client would not say so."""
+    if not response.is_success:
+        await response.aread()
+
+
+def encoded(body: Body) -> bytes:
+    """Return a body as JSON; InputError for what that cannot hold."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        raise InputError(
+            "the request cannot be sent on: it holds half a character, a number that is none or too large,"
+            " or objects too deep in each other; leave that out"
+        ) from None
+
+
 def _said(error: "openai.APIStatusError") -> str:
     """The server's own words, without what the client puts before them."""
     said = member(error.body, "message")
     return (
         said if isinstance(said, str) else error.message.removeprefix(f"Error code: {error.status_code} - ")
     )
+
+
+def _code(error: "openai.APIStatusError") -> str:
+    """The server's own code, or OpenAI's for a prompt that llama.cpp or vLLM finds too long."""
+    if error.type == _TOO_LONG_TYPE or _TOO_LONG_WORDS in _said(error):
+        return _TOO_LONG
+    return str(error.code or "")
 
 
 def _host(location: str | None) -> str:

@@ -12,7 +12,8 @@ from spellbound.story.request import token_limit
 from spellbound.story.server import ServerSettings
 from spellbound.story.tally import Tally
 
-_CHARACTERS_A_TOKEN = 64
+_CHARACTERS_A_TOKEN = 64  # on an average
+_CHARACTERS_AT_LEAST = 1024  # a single token may be a line of blanks
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _COMPLETED: dict[str, CompletionReason] = {"stop": "stop", "length": "length"}
 Given = TypeVar("Given")
@@ -41,7 +42,9 @@ class _Source:
 
     def __init__(self, settings: ServerSettings, max_tokens: int | None) -> None:
         self._place, self._tally = place_of(settings), Tally()
-        self._most = math.inf if max_tokens is None else _CHARACTERS_A_TOKEN * max_tokens
+        self._most = (
+            math.inf if max_tokens is None else _CHARACTERS_A_TOKEN * max_tokens + _CHARACTERS_AT_LEAST
+        )
 
     def take(self, chunk: Chunk) -> None:
         """Count a chunk in; ServerStopped for more than was asked for."""

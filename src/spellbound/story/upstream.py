@@ -5,9 +5,10 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 
 from spellbound.directives import StoryPrompt
-from spellbound.errors import InputError
+from spellbound.errors import EngineBusy, InputError
 from spellbound.story.answer import Chunk, Failure
 from spellbound.story.asking import Asked, ServerRefused, ServerStopped, place_of, refused
 from spellbound.story.background import Background, Running
@@ -45,12 +46,25 @@ class Upstream:
     adapters: list[str] = []
     """Those of a server are models to it."""
 
-    def __init__(self, settings: ServerSettings, *, tokenizer: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        tokenizer: Path | None = None,
+        max_streams: int = 64,
+        max_waiting: int = 1024,
+    ) -> None:
         """Ask the server once what it has; ServerStopped if it is not there, InputError for what it refuses.
 
-        `tokenizer`: a model folder with the server's own tokenizer, for `tokenize` and `detokenize`.
+        `tokenizer`: a model folder with the server's own tokenizer, for `tokenize` and `detokenize` ·
+        `max_streams`: requests to the server at once · `max_waiting`: further ones that may wait here.
         """
+        for name, value in (("max_streams", max_streams), ("max_waiting", max_waiting)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more")
         self._settings = settings
+        self._max_streams, self._max_waiting = max_streams, max_waiting
+        self._turns = asyncio.Semaphore(max_streams)
         self._client = Client(settings)
         self._encoder = None
         if tokenizer is not None:
@@ -59,6 +73,7 @@ class Upstream:
 
             self._encoder = PromptEncoder(tokenizer, load_tokenizer(tokenizer))
         self._works: set[Asked] = set()
+        self._works_lock = Lock()
         self._first: Future[_Models] = Future()
         self.context: int | None = None
         self.fault = ""
@@ -77,15 +92,17 @@ class Upstream:
 
     @property
     def load(self) -> Load:
-        """What is being written; of queues and caches a server does not speak."""
-        return Load(running=len(self._works))
+        """What is asked of the server, and what waits here; of its own queue and cache it does not speak."""
+        count = len(self._works)
+        running = min(count, self._max_streams)
+        return Load(running=running, waiting=count - running)
 
     def close(self) -> None:
         """End what is being written."""
         self._background.close()
 
     def start(self, prompt: Prompt, options: CompletionOptions, put: Callable[[Told], None]) -> UpstreamWork:
-        """Begin to complete; tell pieces, then one Completed or Failed."""
+        """Begin to complete; tell pieces, then one Completed or Failed. EngineBusy if too many wait."""
         api, body = completion_body(prompt, options, self._settings)
         asked = Asked(self._client, self._settings, api, body)
         return self._begin(asked, Completion(options, self._settings), put)
@@ -119,7 +136,8 @@ class Upstream:
             return writer.done
 
         def ended(error: BaseException | None) -> None:
-            self._works.discard(asked)
+            with self._works_lock:
+                self._works.discard(asked)
             # Cancelled is what a reader wanted, and no fault.
             fault = None if isinstance(error, asyncio.CancelledError) else error
             asked.settle(fault)
@@ -127,8 +145,19 @@ class Upstream:
             for item in _last(writer, fault):
                 put(item)
 
-        self._works.add(asked)
-        return UpstreamWork(asked, self._background.begin(asked.read(take), ended))
+        self._enter(asked)
+        return UpstreamWork(asked, self._background.begin(self._in_turn(asked, take), ended))
+
+    def _enter(self, asked: Asked) -> None:
+        """Let a request wait for its turn; EngineBusy if too many do."""
+        with self._works_lock:
+            if len(self._works) >= self._max_streams + self._max_waiting:
+                raise EngineBusy(f"{self._max_waiting} requests are waiting already; try again later")
+            self._works.add(asked)
+
+    async def _in_turn(self, asked: Asked, take: Callable[[Chunk], bool]) -> None:
+        async with self._turns:
+            await asked.read(take)
 
     # ---- whether it is there
 
@@ -151,14 +180,19 @@ class Upstream:
 
     def _note(self, found: _Models) -> None:
         """Remember what the last look showed."""
+        fault = ""
         if not isinstance(found, Failure):
-            self.fault, self.context = "", found.get(self.model)
-            return
+            self.context = found.get(self.model)
+            if found and self.model not in found:
+                fault = f"it no longer has the model {self.model!r:.80}"
         # Whoever refuses to tell what it has may write all the same, but not without a key.
-        lost = found.status == 0 or found.status in (401, 403) or found.status >= 500
-        if lost and not self.fault and self._first.done():
-            _LOG.warning("%s: %s", place_of(self._settings), _wordless(found.status))
-        self.fault = _wordless(found.status) if lost else ""
+        elif found.status == 0 or found.status in (401, 403) or found.status >= 500:
+            fault = _wordless(found.status)
+        if not self._first.done():  # which model is meant may not be known yet
+            return
+        if fault and not self.fault:
+            _LOG.warning("%s: %s", place_of(self._settings), fault)
+        self.fault = fault
 
     def _meet(self, found: _Models) -> None:
         """Find the model, or say why it cannot be asked for anything."""
