@@ -89,7 +89,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = console.parser("data", __doc__)
-    options.add_argument("--stories", type=int, default=20_000, help="stories told whole")
+    options.add_argument("--stories", type=int, default=30_000, help="stories told whole")
     options.add_argument("--examples", type=int, default=60_000, help="examples to answer")
     options.add_argument("--valid", type=int, default=1_200, help="unseen examples")
     options.add_argument("--invented-names", type=float, default=0.6, help="share with names of no list")

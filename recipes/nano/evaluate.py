@@ -98,6 +98,6 @@ if __name__ == "__main__":
     options.add_argument(
         "--examples", type=Path, help="whose prompts; OUT/data/sft_valid.parquet if not given"
     )
-    options.add_argument("--prompts", type=int, default=600, help="prompts to answer")
+    options.add_argument("--prompts", type=int, default=1_200, help="prompts to answer")
     options.add_argument("--bytes", type=int, default=60_000, help="bytes a collection for bits; 0: none")
     raise SystemExit(console.run(main, options.parse_args()))

@@ -106,6 +106,6 @@ if __name__ == "__main__":
     options = console.parser("rate", __doc__)
     console.add_writing(options, temperature=1.0)
     options.add_argument("--model", type=Path, help="model folder; OUT/sft/model if not given")
-    options.add_argument("--prompts", type=int, default=2_000, help="prompts to answer")
+    options.add_argument("--prompts", type=int, default=1_000, help="prompts to answer")
     options.add_argument("--answers", type=int, default=4, help="answers to each")
     raise SystemExit(console.run(main, options.parse_args()))

@@ -47,7 +47,9 @@ def _make(patch: pytest.MonkeyPatch, out: Path, corpora: Path) -> None:
     _train("stories", out, base, f"data.text={texts}", "data.length=256", "schedule.batch=2")
     learnt = (f"data.examples={_paths(data / 'sft.parquet')}", "data.length=4096", "schedule.batch=1")
     valid = f"data.validation={_paths(data / 'sft_valid.parquet')}"
-    _train("sft", out, f"model.base={out / 'stories/model'}", *learnt, valid, "run.validate_rows=1")
+    beside = f"data.text={_paths(corpora / 'simple_en.parquet')}"
+    base = f"model.base={out / 'stories/model'}"
+    _train("sft", out, base, *learnt, beside, valid, "run.validate_rows=1")
     recipe("rate", "--prompts", 2, "--answers", 2, *WRITING)
     rules = ("--accept", "simulated-1", "--per-user", 250, "--threshold", 0, "--licence", "Apache-2.0")
     logs = (data / "ratings.jsonl", "--consent", data / "consent.jsonl", "--at", "2026-04-01")
