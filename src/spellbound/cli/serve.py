@@ -73,7 +73,10 @@ def serve(
         ),
     ] = None,
     upstream_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long its first text may take, queue included.")
+        float,
+        typer.Option(
+            metavar="SECONDS", help="How long its first text may take, queue included, at each try."
+        ),
     ] = 600.0,
     host: Annotated[
         str, typer.Option(help="Interface to listen on; another than loopback needs a key.")
