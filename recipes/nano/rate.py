@@ -1,7 +1,8 @@
 """Let simulated readers rate what a model writes: the ratings from which nano's adapter is made.
 
 A reader goes by rules: `measuring.worth` of the passage, moved by a taste of their own and by chance, in
-stars. They stand in for people, and their consent says so. Some have not agreed to training, and some
+stars. Who asked for a passage rates every answer to that prompt, so that answers can be compared. They stand
+in for people, and their consent says so. Some have not agreed to training, and some
 take it back, and then their ratings must not count. Writes OUT/data/ratings.jsonl and OUT/data/consent.jsonl.
 """
 
@@ -43,10 +44,11 @@ def consents() -> Iterator[Consent]:
         yield Consent(event="withdrawn", user=user, scopes=("training",), time=BEGIN + timedelta(days=60))
 
 
-def rating(example: Example, number: int, answer: writers.Written, model: str, draw: random.Random) -> Rating:
+def rating(
+    example: Example, number: int, answer: writers.Written, model: str, reader: int, draw: random.Random
+) -> Rating:
     """What one reader says of one answer."""
     found = measured(example, answer.text, mended=answer.mended, ended=answer.ended, constrained=True)
-    reader = draw.randrange(READERS)
     mildness = random.Random(f"reader {reader}").gauss(0, TASTE)
     felt = min(1.0, max(0.0, worth(found) + mildness + draw.gauss(0, CHANCE)))
     flags = [Flag(kind="wrong speaker", line=1)] if found.wrong_speaker else []
@@ -87,9 +89,10 @@ def main(arguments: argparse.Namespace) -> None:
     ]
     written = writers.write_all(tasks, model, None, arguments.processes)
     draw = random.Random(f"ratings {arguments.seed}")
+    who = {example.id: draw.randrange(READERS) for example in examples}
     named = console.run_name(model)
     made = [
-        rating(example, number, answer, named, draw)
+        rating(example, number, answer, named, who[example.id], draw)
         for (example, number), answer in zip(
             wanted, console.watched(written, "writing", len(tasks)), strict=True
         )
@@ -107,5 +110,5 @@ if __name__ == "__main__":
     console.add_writing(options, temperature=1.0)
     options.add_argument("--model", type=Path, help="model folder; OUT/sft/model if not given")
     options.add_argument("--prompts", type=int, default=1_000, help="prompts to answer")
-    options.add_argument("--answers", type=int, default=4, help="answers to each")
+    options.add_argument("--answers", type=int, default=8, help="answers to each")
     raise SystemExit(console.run(main, options.parse_args()))

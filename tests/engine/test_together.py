@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,57 @@ def test_prompts_are_read_in_turn(tiny_model: JambaForCausalLM) -> None:
     long.join()
     short.join()
     assert ends == ["short", "long"]
+
+
+def started(engine: Engine, *requests: Request) -> tuple[list[Generation], list[Future[list[int]]]]:
+    """Begin them in this order, before a prompt of more than a few steps is read; return their texts, too."""
+    generations = [engine.generate(request) for request in requests]
+    pool, texts = ThreadPoolExecutor(len(requests)), []
+    for generation in generations:
+        texts.append(pool.submit(list[int], generation))
+        wait_until(lambda: sum(engine.load) == len(texts))
+    pool.shutdown(wait=False)
+    return generations, texts
+
+
+def test_a_beginning_that_several_share_is_read_once(tiny_model: JambaForCausalLM) -> None:
+    engine, shared = Engine(tiny_model, chunk=4), story(1, 400)
+    prompts = [shared, shared, [*shared, *story(2, 50)], [*shared, *story(3, 30)], shared[:300], shared]
+    generations, texts = started(engine, *(Request(prompt_ids=ids, params=greedy(12)) for ids in prompts))
+    assert [text.result() for text in texts] == [alone(tiny_model, ids, 12) for ids in prompts]
+    read = [each.stats.prefill_tokens for each in generations]
+    # Of the one that ends within the shared part the last token is read twice: it needs the logits behind it.
+    assert read == [400, 0, 50, 30, 1, 0]
+    assert [each.stats.reused_tokens for each in generations] == [0, 400, 400, 400, 299, 400]
+
+
+def test_who_waits_for_one_that_leaves_goes_on_from_there(tiny_model: JambaForCausalLM) -> None:
+    engine, prompt = Engine(tiny_model, chunk=4), story(1, 480)
+    generations, texts = started(engine, *(Request(prompt_ids=prompt, params=greedy(5)) for _ in range(4)))
+    generations[0].close()
+    first, *others = (text.result() for text in texts)
+    assert first == []
+    assert others == [alone(tiny_model, prompt, 5)] * 3
+    assert sorted(each.stats.prefill_tokens for each in generations[1:]) == [0, 0, 480]
+
+
+def test_nobody_waits_for_one_of_another_space_or_without_room_for_its_state(
+    tiny_model: JambaForCausalLM,
+) -> None:
+    prompt = story(1, 200)
+    for max_bytes, spaces in ((2**30, ("one", "other")), (0, ("one", "one"))):
+        engine = Engine(tiny_model, chunk=4, cache=StoryCache(max_bytes=max_bytes))
+        asked = (Request(prompt_ids=prompt, params=greedy(5), space=space) for space in spaces)
+        generations, texts = started(engine, *asked)
+        assert [text.result() for text in texts] == [alone(tiny_model, prompt, 5)] * 2
+        assert [each.stats.prefill_tokens for each in generations] == [200, 200]
+
+
+def test_where_the_state_is_evicted_at_once_everybody_reads(tiny_model: JambaForCausalLM) -> None:
+    engine, prompt = Engine(tiny_model, chunk=4, cache=StoryCache(max_bytes=1)), story(1, 200)
+    generations, texts = started(engine, *(Request(prompt_ids=prompt, params=greedy(5)) for _ in range(3)))
+    assert [text.result() for text in texts] == [alone(tiny_model, prompt, 5)] * 3
+    assert [each.stats.prefill_tokens for each in generations] == [200] * 3
 
 
 def test_one_that_leaves_frees_its_place_within_a_step(tiny_model: JambaForCausalLM) -> None:

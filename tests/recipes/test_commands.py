@@ -93,12 +93,13 @@ def tasks(count: int) -> list[writers.Task]:
     ]
 
 
-def test_several_processes_write_what_one_writes(model: Path) -> None:
-    one = list(writers.write_all(tasks(3), model, None, processes=1))
-    two = list(writers.write_all(tasks(3), model, None, processes=2))
-    assert len(one) == 6
-    assert one == two
-    assert one[2:4] == list(writers.write_all(tasks(3)[2:4], model, None, processes=1))
+def test_several_processes_write_what_one_writes_and_passages_at_once_what_they_are_alone(
+    model: Path,
+) -> None:
+    alone = list(writers.write_all(tasks(4), model, None, processes=1, together=1))
+    assert len(alone) == 8
+    assert alone == list(writers.write_all(tasks(4), model, None, processes=1))
+    assert alone == list(writers.write_all(tasks(4), model, None, processes=2, together=3))
 
 
 def test_a_model_that_cannot_write_is_refused_before_anything_is_started(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 from argparse import Namespace
 from datetime import timedelta
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
@@ -122,8 +122,13 @@ def test_any_number_of_processes_writes_the_same_files(tmp_path: Path) -> None:
 def test_readers_are_milder_or_stricter_but_like_what_is_right() -> None:
     examples = [each for each in islice(generate(data.RATED_FROM), 150) if each.checks]
     draw = Random(1)
-    good = [rate.rating(each, 0, Written(each.completion, 0, True), "m", draw).score for each in examples]
-    bad = [rate.rating(each, 1, Written("Nothing.", 0, False), "m", draw).score for each in examples]
+
+    def scores(number: int, *answers: Written) -> list[float]:
+        asked = zip(examples, answers, cycle(range(rate.READERS)))
+        return [rate.rating(each, number, answer, "m", who, draw).score for each, answer, who in asked]
+
+    good = scores(0, *(Written(each.completion, 0, True) for each in examples))
+    bad = scores(1, *(Written("Nothing.", 0, False) for _ in examples))
     assert sum(good) / len(good) > 0.85
     assert sum(bad) / len(bad) < 0.3
     assert len({*good}) > 1
@@ -134,7 +139,7 @@ def test_a_wrong_speaker_is_flagged() -> None:
     one, other = example.prompt.characters[:2]
     text = f'<quote speaker="{one.speaker_id}">Go,</quote> said {other.name.split()[0]}.'
     draw = Random(1)
-    made = rate.rating(example, 0, Written(text, 0, True), "m", draw)
+    made = rate.rating(example, 0, Written(text, 0, True), "m", 0, draw)
     assert [flag.kind for flag in made.flags] == ["wrong speaker"]
 
 

@@ -130,7 +130,7 @@ class StoryCache:
             child = node.children.get(int(prompt[matched]))
             if child is None:
                 break
-            matched += _common(child.ids, prompt[matched:])
+            matched += shared_length(child.ids, prompt[matched:])
             if matched < child.end:
                 break
             node = child
@@ -196,7 +196,7 @@ class StoryCache:
                 child = Node(ids[at:].copy(), node, len(ids))
                 node.children[int(ids[at])] = child
                 return child
-            common = _common(child.ids, ids[at:])
+            common = shared_length(child.ids, ids[at:])
             at += common
             node = child if common == len(child.ids) else _split(child, common)
         return node
@@ -301,7 +301,7 @@ def _name(space: str) -> str:
     return hashlib.sha256(f"space {space}".encode()).hexdigest()[:32]
 
 
-def _common(one: Ids, other: Ids) -> int:
+def shared_length(one: Ids, other: Ids) -> int:
     """Return how many first tokens are the same."""
     size = min(len(one), len(other))
     differ = np.flatnonzero(one[:size] != other[:size])

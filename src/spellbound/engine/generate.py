@@ -1,7 +1,8 @@
 """Many requests on one model: they join and leave between steps, and each step reads the weights once.
 
 A step takes one token of every text that is being written, and pieces of prompts that are still being read:
-as many as keep the writing fluent, prompts in turn. Shapes: V vocabulary.
+as many as keep the writing fluent, prompts in turn. Of prompts that begin alike one is read, and the others
+wait for it to come to where they part. Shapes: V vocabulary.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Condition, Lock, Thread, current_thread
 from time import perf_counter
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spellbound.engine.cache import Ids, Snapshot, StoryCache
+from spellbound.engine.cache import Ids, Snapshot, StoryCache, shared_length
 from spellbound.engine.constraint import forbid
 from spellbound.engine.requests import FinishReason, Generation, Request, Ticket
 from spellbound.engine.sampling import sample, scores
@@ -31,6 +32,7 @@ _SPACING = 1024
 """Prompt tokens between two snapshots of a long prompt."""
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
 _SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
+_WORTH_WAITING = 64  # tokens that another request is about to read, too
 
 
 class Engine:
@@ -168,6 +170,9 @@ class Engine:
             if not stream.left and (reason := stream.ticket.ends()):
                 self._leave(stream, reason)
         self._running = [stream for stream in self._running if not stream.left]
+        for stream in self._running:
+            if stream.lead is not None and stream.lead.over:
+                self._go_on(stream, stream.lead)
         batch = self._batch()
         if not batch:
             return
@@ -204,10 +209,23 @@ class Engine:
             except Exception as error:  # noqa: BLE001 (goes to the reader)
                 ticket.end("cancelled", error)
                 continue
+            stream.follow(self._running)
             self._running = [*self._running, stream]
             if stream.writing:
                 self._choose(stream)
         self._entering = []
+
+    def _go_on(self, stream: _Stream, lead: _Lead) -> None:
+        """Take up what another has read of a stream's prompt; what it has not, perhaps a third one reads."""
+        try:
+            stream.look_up()
+        except Exception as error:  # noqa: BLE001 (goes to the reader)
+            self._leave(stream, "cancelled", error)
+            return
+        if lead.stream.left or stream.at >= lead.until:  # else there was no room for the state: not once more
+            stream.follow(self._running)
+        if stream.writing:
+            self._choose(stream)
 
     def _batch(self) -> list[tuple[_Stream, Piece]]:
         """Return one token of each text that is written, and of prompts as much as there is room for."""
@@ -215,7 +233,7 @@ class Engine:
         batch = [(stream, Piece([stream.written[-1]], stream.state)) for stream in writing]
         room = max(1, self.chunk // _SHARE_BESIDE if writing else self.chunk)
         for stream in self._running:
-            if not stream.writing and room > 0:
+            if stream.reading and room > 0:
                 begin, end = stream.at, min(stream.mark(), stream.at + room)
                 ids = stream.prompt[begin:end].tolist()
                 batch.append((stream, Piece(ids, stream.state, wanted=stream.wants_logits(end))))
@@ -313,6 +331,18 @@ class Engine:
             )
 
 
+class _Lead(NamedTuple):
+    """Who reads the same beginning just now, and how many tokens of it."""
+
+    stream: _Stream
+    until: int
+
+    @property
+    def over(self) -> bool:
+        """Whether the state there is kept, or will not come."""
+        return self.stream.left or self.stream.at >= self.until
+
+
 class _Stream:
     """A request that is worked on."""
 
@@ -325,26 +355,61 @@ class _Stream:
         self.logits_V: Tensor | None = None
         self._random = torch.Generator().manual_seed(self.request.params.seed)
         self._clock = perf_counter()
-        self.prompt, stats = ticket.prompt, ticket.stats
-        ids = self.prompt
-        stats.queue_seconds = self._clock - ticket.entered
+        self.prompt = ticket.prompt
+        ticket.stats.queue_seconds = self._clock - ticket.entered
+        self._model, self._cache = engine.model, engine.cache
         self.space = engine.space_of(self.request)
-        found = engine.cache.find(ids, self.space)
-        self.at = stats.reused_tokens = found.length
-        self.state: SequenceState = (
-            new_sequence(engine.model) if found.snapshot is None else found.snapshot.state.fork()
-        )
-        limit = engine.model.config.max_position_embeddings - len(ids)
+        limit = engine.model.config.max_position_embeddings - len(self.prompt)
         self._budget = min(self.request.params.max_tokens, limit)
+        self.writing = False
+        self.lead: _Lead | None = None
+        """Whom it waits for."""
+        self.look_up()
+
+    def look_up(self) -> None:
+        """Begin behind what the cache has of the prompt."""
+        ids, self.lead = self.prompt, None
+        found = self._cache.find(ids, self.space)
+        self.at = self.ticket.stats.reused_tokens = found.length
+        self.state: SequenceState = (
+            new_sequence(self._model) if found.snapshot is None else found.snapshot.state.fork()
+        )
         regular = range(_SPACING, len(ids), _SPACING)
         wanted = {*self.request.boundaries, *regular, found.shared}
         self._marks: deque[int] = deque(
             [*sorted(place for place in wanted if self.at < place < len(ids)), len(ids)]
         )
-        self.writing = False
         if found.snapshot is not None and self.at == len(ids):  # nothing to read: the logits are known
             self.logits_V = found.snapshot.logits_V
             self.begin_writing()
+
+    @property
+    def reading(self) -> bool:
+        """Whether tokens of its prompt are read now."""
+        return not (self.left or self.writing or self.lead)
+
+    def follow(self, others: Sequence[_Stream]) -> None:
+        """Wait for that one of the others which is about to read most of the same, if that is worth it."""
+        if self.writing or not self._cache.max_bytes:
+            return
+        leads = [_Lead(other, self._shared(other)) for other in others if other.reading and other is not self]
+        ahead = [each for each in leads if each.until >= max(self.at + _WORTH_WAITING, each.stream.at + 1)]
+        if ahead:
+            self.lead = max(ahead, key=lambda lead: lead.until)
+            self.lead.stream.keep_at(self.lead.until)
+
+    def _shared(self, other: _Stream) -> int:
+        """Return behind how many tokens both could go on from one state."""
+        if other.space != self.space:
+            return 0
+        shared = shared_length(self.prompt, other.prompt)
+        # Behind the last token of a prompt the logits are wanted, too, and only its own reader makes them.
+        return shared if len(other.prompt) <= len(self.prompt) else min(shared, len(self.prompt) - 1)
+
+    def keep_at(self, place: int) -> None:
+        """Have the state there kept, too."""
+        if place not in self._marks:
+            self._marks = deque(sorted([*self._marks, place]))
 
     def mark(self) -> int:
         """Return the next place in the prompt whose state is kept; no piece goes beyond it."""
