@@ -122,7 +122,7 @@ def test_the_tree_is_that_of_the_tokens_whatever_comes_and_goes(tiny_model: Jamb
         held = {tuple(node.path().tolist()): node for node in all_nodes() if node.snapshot is not None}
         for node in all_nodes():
             assert node.parent is not None
-            assert node.parent.children[int(node.ids[0])] is node
+            assert node.parent.children[node.edge[:4]] is node
             assert node.end == len(node.path())
             assert node.held or len(node.children) >= 2
     assert cache.evicted > 0

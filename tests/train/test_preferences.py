@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl.trainer import utils as trl_utils
 
 from spellbound.data.fields import Provenance
 from spellbound.data.ratings import Pair, Thumb, write_pairs, write_thumbs
@@ -177,6 +178,27 @@ def test_runs_are_repeatable(values: dict[str, Any], tmp_path: Path) -> None:
     first, second = (load_file(made.adapter / "adapter_model.safetensors") for made in (one, two))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_nobody_is_told_and_prompts_are_not_scored(
+    values: dict[str, Any], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    scored: list[int] = []
+    apply = trl_utils._ChunkedLogProbFunction.apply
+
+    def counted(hidden: torch.Tensor, *rest: Any) -> Any:
+        scored.append(hidden.numel() // hidden.shape[-1])
+        return apply(hidden, *rest)
+
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda *given, **named: told.append(named))
+    monkeypatch.setattr(trl_utils._ChunkedLogProbFunction, "apply", counted)
+    values = values if method == "dpo" else kto(values, tmp_path)
+    values["schedule"] |= {"epochs": 1}
+    run(values)
+    assert not told
+    assert 0 < max(scored) < 6 * 50  # a batch of six outputs; with their prompts it has 600 tokens or more
 
 
 def test_prompts_are_those_of_writing_and_outputs_end(values: dict[str, Any], tiny_folder: Path) -> None:

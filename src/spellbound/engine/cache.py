@@ -1,7 +1,8 @@
 """What was read before: a tree of tokens whose nodes hold states, so that a turn costs what it adds.
 
 A story is a tree: every turn adds a little at an end, and people write again, undo and fork. Edges are
-tokens; a node may hold a snapshot, from which reading goes on. Keys and values lie in pages that all
+tokens, held as bytes, of which hundreds of thousands are compared in no time; a node may hold a snapshot,
+from which reading goes on. Keys and values lie in pages that all
 snapshots of a branch share, so a snapshot costs no more than its Mamba state (arXiv:2411.19379 admits and
 evicts alike).
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from spellbound.jamba.sequence import Page
 
 Ids = NDArray[np.int32]
+_SIZE = np.dtype(np.int32).itemsize
 HALF_LIFE = 256
 """Uses of the cache after which an unused snapshot is worth half."""
 
@@ -48,11 +50,12 @@ class Snapshot:
 class Node:
     """A place in the tree: the tokens that lead here from the parent, and what is known of it."""
 
-    ids: Ids
+    edge: bytes
     parent: Node | None
     end: int
     """Tokens from the root."""
-    children: dict[int, Node] = field(default_factory=dict)
+    children: dict[bytes, Node] = field(default_factory=dict)
+    """By the first token of their edges."""
     snapshot: Snapshot | None = None
     """In memory."""
     key: str = ""
@@ -69,9 +72,9 @@ class Node:
         """Return all tokens from the root to here."""
         parts, node = [], self
         while node.parent is not None:
-            parts.append(node.ids)
+            parts.append(node.edge)
             node = node.parent
-        return np.concatenate([np.empty(0, np.int32), *reversed(parts)])
+        return np.frombuffer(b"".join(reversed(parts)), np.int32)
 
 
 @dataclass(frozen=True)
@@ -124,26 +127,23 @@ class StoryCache:
 
     def find(self, ids: Sequence[int] | Ids, space: str = "") -> Found:
         """Return the longest snapshot that begins `ids`; one that ends with them needs to have its logits."""
-        prompt = np.asarray(ids, np.int32)
-        node, matched, path = self._root(_name(space)), 0, []
-        while matched < len(prompt):
-            child = node.children.get(int(prompt[matched]))
-            if child is None:
+        prompt = np.asarray(ids, np.int32).tobytes()
+        node, at, path = self._root(_name(space)), 0, []
+        while child := node.children.get(prompt[at : at + _SIZE]):
+            if not prompt.startswith(child.edge, at):
+                at += _common(child.edge, prompt, at)
                 break
-            matched += shared_length(child.ids, prompt[matched:])
-            if matched < child.end:
-                break
-            node = child
+            node, at = child, at + len(child.edge)
             path.append(node)
         self._clock += 1
         for node in reversed(path):
-            if not node.held or (node.end == len(prompt) and not self._ends(node)):
+            if not node.held or (node.end * _SIZE == len(prompt) and not self._ends(node)):
                 continue
             node.used = self._clock
             snapshot = self._load(node)
             if snapshot is not None:
-                return Found(snapshot, node.end, matched)
-        return Found(None, 0, matched)
+                return Found(snapshot, node.end, at // _SIZE)
+        return Found(None, 0, at // _SIZE)
 
     def put(self, ids: Sequence[int] | Ids, snapshot: Snapshot, space: str = "") -> None:
         """Hold a snapshot of these tokens; the least valuable ones leave if there is no room."""
@@ -184,21 +184,22 @@ class StoryCache:
 
     def _root(self, name: str) -> Node:
         if name not in self._roots:
-            self._roots[name] = Node(np.empty(0, np.int32), None, 0)
+            self._roots[name] = Node(b"", None, 0)
         return self._roots[name]
 
     def _place(self, name: str, ids: Ids) -> Node:
         """Return the node of these tokens, made if it is not there."""
-        node, at = self._root(name), 0
-        while at < len(ids):
-            child = node.children.get(int(ids[at]))
+        path, node, at = ids.tobytes(), self._root(name), 0
+        while at < len(path):
+            child = node.children.get(path[at : at + _SIZE])
             if child is None:
-                child = Node(ids[at:].copy(), node, len(ids))
-                node.children[int(ids[at])] = child
+                child = node.children[path[at : at + _SIZE]] = Node(path[at:], node, len(ids))
                 return child
-            common = shared_length(child.ids, ids[at:])
-            at += common
-            node = child if common == len(child.ids) else _split(child, common)
+            if path.startswith(child.edge, at):
+                node, at = child, at + len(child.edge)
+            else:
+                common = _common(child.edge, path, at)
+                node, at = _split(child, common), at + common
         return node
 
     def _prune(self, node: Node) -> None:
@@ -207,11 +208,11 @@ class StoryCache:
             parent = node.parent
             if node.children:
                 (child,) = node.children.values()
-                child.ids = np.concatenate([node.ids, child.ids])
+                child.edge = node.edge + child.edge
                 child.parent = parent
-                parent.children[int(node.ids[0])] = child
+                parent.children[node.edge[:_SIZE]] = child
                 return
-            del parent.children[int(node.ids[0])]
+            del parent.children[node.edge[:_SIZE]]
             node = parent
 
     # ---- memory
@@ -308,11 +309,17 @@ def shared_length(one: Ids, other: Ids) -> int:
     return int(differ[0]) if len(differ) else size
 
 
+def _common(edge: bytes, path: bytes, at: int) -> int:
+    """Return how many bytes of an edge follow in a path, in whole tokens."""
+    rest = path[at : at + len(edge)]
+    return _SIZE * shared_length(np.frombuffer(edge, np.int32), np.frombuffer(rest, np.int32))
+
+
 def _split(node: Node, at: int) -> Node:
-    """Put a node into an edge, so many tokens behind its beginning; return it."""
+    """Put a node into an edge, so many bytes behind its beginning; return it."""
     parent = cast("Node", node.parent)
-    middle = Node(node.ids[:at].copy(), parent, node.end - len(node.ids) + at)
-    parent.children[int(node.ids[0])] = middle
-    node.ids, node.parent = node.ids[at:].copy(), middle
-    middle.children[int(node.ids[0])] = node
+    middle = Node(node.edge[:at], parent, node.end - (len(node.edge) - at) // _SIZE)
+    parent.children[node.edge[:_SIZE]] = middle
+    node.edge, node.parent = node.edge[at:], middle
+    middle.children[node.edge[:_SIZE]] = node
     return middle

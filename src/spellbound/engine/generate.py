@@ -309,8 +309,8 @@ class Engine:
         if not len(prompt):
             raise ModelError("the prompt has no tokens; give at least the start token")
         size = self.model.config.vocab_size
-        wrong = np.flatnonzero((prompt < 0) | (prompt >= size))
-        if len(wrong):
+        if prompt.min() < 0 or prompt.max() >= size:
+            wrong = np.flatnonzero((prompt < 0) | (prompt >= size))
             raise ModelError(
                 f"token {prompt[wrong[0]]} at place {wrong[0]} of the prompt is not in the vocabulary of"
                 f" {size}; use the tokenizer that belongs to the model"

@@ -61,7 +61,7 @@ def prefer(recipe: PreferenceRecipe, *, say: Say) -> PreferenceResult:
 
     Raises InputError for a recipe, data or model that cannot be used, EnvironmentFault if TRL is missing.
     """
-    from spellbound.train.preferences.trainers import new_trainer, quiet, steps_of
+    from spellbound.train.preferences.trainers import new_trainer, quiet, steps_of, targets_alone
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
@@ -90,6 +90,7 @@ def prefer(recipe: PreferenceRecipe, *, say: Say) -> PreferenceResult:
             Log(recipe.run.folder, 0, tensorboard=recipe.run.tensorboard) as log,
             line(recipe.run.folder.name, 0, steps, shown=True) as shown,
             quiet(),
+            targets_alone(),
         ):
             notes = _Notes(log, shown, device)
             trainer = new_trainer(recipe, model, encoder, train, valid, device, bf16=bf16, on_log=notes.take)

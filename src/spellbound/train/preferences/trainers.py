@@ -25,6 +25,7 @@ from spellbound.train.start import parameter_groups
 try:
     from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+    from trl.trainer import utils as trl_utils
 except ImportError as error:
     raise EnvironmentFault("TRL is not installed; run: pip install 'spellbound[train]'") from error
 
@@ -32,18 +33,23 @@ OnLog = Callable[[int, dict[str, float]], None]
 """Takes a step and what TRL says of it."""
 
 
-class _Dpo(DPOTrainer):  # type: ignore[misc]
-    """TRL's, with rows that are encoded already: its own encoding would read control tokens in a text."""
+class _Ours:
+    """What TRL's trainers should not do here."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """Take rows as they are: TRL's own encoding would read control tokens in a text."""
         return dataset
 
+    def _send_telemetry(self) -> None:
+        """Tell nobody that somebody trains."""
 
-class _Kto(KTOTrainer):  # type: ignore[misc]
+
+class _Dpo(_Ours, DPOTrainer):  # type: ignore[misc]
     """TRL's, with rows that are encoded already."""
 
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
+
+class _Kto(_Ours, KTOTrainer):  # type: ignore[misc]
+    """TRL's, with rows that are encoded already."""
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -110,6 +116,24 @@ def new_trainer(
 def steps_of(recipe: PreferenceRecipe, rows: int) -> int:
     """Return the updates of a run."""
     return recipe.schedule.steps or recipe.schedule.epochs * math.ceil(rows / recipe.schedule.batch)
+
+
+@contextmanager
+def targets_alone() -> Iterator[None]:
+    """Have TRL's head read only positions that have a target, also where it has no Triton.
+
+    On a CPU it would read every token of the prompts, too, and a head costs as much as all layers of a small
+    model. A TRL that decides otherwise is left alone.
+    """
+    decides = getattr(trl_utils, "_use_triton", None)
+    if decides is None:
+        yield
+        return
+    trl_utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = decides
 
 
 @contextmanager
