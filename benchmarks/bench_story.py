@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -81,16 +82,23 @@ def cold(job: Job, settings: Settings) -> Iterator[Line]:
 
 
 def next_turn(job: Job, settings: Settings) -> Iterator[Line]:
-    """A turn behind the story: whole, the attention in it, and the rest."""
-    told, spent = Told(job), _Spent()
-    timing = timed(settings, lambda: told.first_token(told.turn(len(told.past))))
+    """A turn behind the story: whole, the attention in it, and the rest, each turn timed in these parts."""
+    told, prompts, attention, outside = Told(job), list[Ids](), list[float](), list[float]()
+
+    def prepare() -> None:
+        prompts.append(told.turn(len(told.past)))
+
+    def work() -> None:
+        prompt, begin = prompts.pop(), perf_counter()
+        with _Spent() as spent:
+            told.first_token(prompt)
+        attention.append(spent.seconds)
+        outside.append(perf_counter() - begin - spent.seconds)
+
+    timing = timed(settings, work, prepare=prepare)
     yield _line(job, settings, timing)
-    with spent:
-        for _ in range(5):
-            told.first_token(told.turn(len(told.past)))
-    attention = spent.seconds / 5
-    for what, seconds in ((ATTENTION, attention), (OUTSIDE, max(0.0, timing.median_s - attention))):
-        yield _line(job, settings, timing, what=what, value=1e3 * seconds, memory_mb=None)
+    for what, seconds in ((ATTENTION, attention), (OUTSIDE, outside)):
+        yield _line(job, settings, timing, what=what, value=1e3 * median(seconds), memory_mb=None)
 
 
 def regenerate(job: Job, settings: Settings) -> Iterator[Line]:
@@ -178,10 +186,11 @@ class _Spent:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._before = {name: getattr(together, name) for name in ("_attend", "_attend_one_each")}
         for name, function in self._before.items():
             setattr(together, name, partial(self._timed, function))
+        return self
 
     def __exit__(self, *_: object) -> None:
         for name, function in self._before.items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spellbound.engine import Disk, Engine, Request, SamplingParams, StoryCache
-from spellbound.errors import ModelError
+from spellbound.errors import EngineBusy, ModelError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba.lora import LoraSettings, adapter_parameters, attach_lora, load_adapter, save_adapter
 from tests.conftest import make_model
@@ -127,7 +127,7 @@ def test_unknown_unfitting_and_busy_adapters_are_named(engine: Engine, tmp_path:
     long = SamplingParams(temperature=0.0, max_tokens=100_000)
     generation = engine.generate(Request(prompt_ids=PROMPT, params=long, adapter="anna"))
     next(generation)
-    with pytest.raises(ModelError, match="1 requests of the adapter 'anna' are being written"):
+    with pytest.raises(EngineBusy, match="1 requests of the adapter 'anna' are being written"):
         engine.remove_adapter("anna")
     generation.close()
     engine.remove_adapter("anna")

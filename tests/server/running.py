@@ -56,9 +56,13 @@ class Site:
 
 
 @contextmanager
-def running(models: Mapping[str, Completer], settings: ServeSettings | None = None) -> Iterator[Site]:
+def running(
+    models: Mapping[str, Completer],
+    settings: ServeSettings | None = None,
+    refresh: Callable[[], list[str]] | None = None,
+) -> Iterator[Site]:
     settings = settings or ServeSettings(port=0, grace_s=5)
-    app = create_app(models, settings)
+    app = create_app(models, settings, refresh)
     sock = listen(settings)
     server = DrainingServer(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)

@@ -140,7 +140,6 @@ def test_a_key_adapters_and_ctrl_c(tiny_folder: Path, tmp_path: Path) -> None:
         (["--name", "a name"], "'a name' is no name"),
         (["--cors-origin", "*"], "no address of a page"),
         (["--adapters", "nowhere"], "nowhere: no such file or directory"),
-        (["--adapters", "."], "holds no folder with an adapter_config.json"),
         (["--port", "99999"], "port is 99999"),
         (["--port", "many"], "Invalid value for '--port'"),
         (["--plain", "verse"], "give prose or script"),
@@ -154,6 +153,13 @@ def test_wrong_options_are_one_line(arguments: list[str], words: str) -> None:
     assert said.startswith("spellbound: ")
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_an_adapter_in_the_place_of_its_folder(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "anna", 0)
+    status, said = refused("--adapters", tmp_path / "anna")
+    assert status == 2
+    assert said == f"spellbound: {tmp_path / 'anna'}: is an adapter itself; give the folder around it\n"
 
 
 def test_a_number_that_the_engine_refuses(tiny_folder: Path) -> None:

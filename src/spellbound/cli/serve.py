@@ -38,7 +38,9 @@ def serve(
     ] = None,
     adapters: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Each PEFT adapter in it is offered as NAME:ITS-FOLDER."),
+        typer.Option(
+            metavar="FOLDER", help="Each PEFT adapter in it, also a later one, is offered as NAME:ITS-FOLDER."
+        ),
     ] = None,
     upstream: Annotated[
         str | None,

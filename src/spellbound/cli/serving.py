@@ -14,6 +14,7 @@ from spellbound.server.offers import require_name
 from spellbound.server.run import listen, serve
 from spellbound.server.settings import ServeSettings
 from spellbound.story import ServerSettings, Upstream, find_model
+from spellbound.story.adapter_folder import CONFIG, AdapterFolder
 from spellbound.story.completion import Completer, EngineSettings
 
 
@@ -24,14 +25,23 @@ class Model(Completer, Protocol):
         """End what is being written; what is to be kept is kept."""
 
 
-Load = Callable[[], tuple[str, Model]]
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model, what it is called, and what looks after its adapters."""
+
+    name: str
+    model: Model
+    refresh: Callable[[], list[str]] | None = None
+
+
+Load = Callable[[], Loaded]
 
 
 class Source(Protocol):
     """Where the model is."""
 
     def checked(self) -> Load:
-        """Refuse what is wrong with the options; return what gets the model, and its name."""
+        """Refuse what is wrong with the options; return what gets the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +59,11 @@ class Here:
         """Look whether model and adapters are there."""
         folder = find_model(self.model)
         name = require_name(self.name or folder.resolve().name)
-        adapters = adapters_in(self.adapters) if self.adapters is not None else {}
-        return partial(self._load, name, folder, adapters)
+        if self.adapters is not None:
+            _require_around_adapters(self.adapters)
+        return partial(self._load, name, folder)
 
-    def _load(self, name: str, folder: Path, adapters: dict[str, Path]) -> tuple[str, Model]:
+    def _load(self, name: str, folder: Path) -> Loaded:
         # The long silence of the imports is in here.
         from transformers.utils import logging as quiet
 
@@ -60,10 +71,14 @@ class Here:
 
         quiet.disable_progress_bar()
         quiet.set_verbosity_error()
-        made = LocalGenerator(
-            folder, adapters=adapters, device=self.device, dtype=self.dtype, settings=self.engine
-        )
-        return name, made
+        made = LocalGenerator(folder, device=self.device, dtype=self.dtype, settings=self.engine)
+        if self.adapters is None:
+            return Loaded(name=name, model=made)
+        beside = AdapterFolder(self.adapters, made.engine, require_name)
+        if faults := beside.refresh():
+            made.close()
+            raise InputError(faults[0])
+        return Loaded(name=name, model=made, refresh=beside.refresh)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +99,14 @@ class Behind:
             name = _name_here(self.server.model) if self.server.model else None
         return partial(self._load, name)
 
-    def _load(self, name: str | None) -> tuple[str, Model]:
+    def _load(self, name: str | None) -> Loaded:
         made = Upstream(
             self.server,
             tokenizer=self.tokenizer,
             max_streams=self.max_streams,
             max_waiting=self.max_waiting,
         )
-        return name or _name_here(made.model), made
+        return Loaded(name=name or _name_here(made.model), model=made)
 
 
 def serve_site(source: Source, settings: ServeSettings, say: Callable[[str], None]) -> None:
@@ -99,26 +114,25 @@ def serve_site(source: Source, settings: ServeSettings, say: Callable[[str], Non
     load = source.checked()
     sock = listen(settings)
     try:
-        name, model = load()
+        loaded = load()
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         try:
-            app = create_app({name: model}, settings)
+            app = create_app({loaded.name: loaded.model}, settings, loaded.refresh)
             serve(app, settings, sock, lambda url: say(_ready(url, app.state.service.offers.names, settings)))
         finally:
-            model.close()
+            loaded.model.close()
     finally:
         sock.close()
 
 
-def adapters_in(folder: Path) -> dict[str, Path]:
-    """Return the adapters in a folder by their own folders' names; InputError if there are none."""
+def _require_around_adapters(folder: Path) -> None:
+    """Refuse what cannot be the folder that adapters are put into; there need not be any yet."""
     try:
-        found = sorted(each for each in folder.iterdir() if (each / "adapter_config.json").is_file())
+        names = [each.name for each in folder.iterdir()]
     except OSError as error:
         raise InputError(f"{folder}: {words_of(error)}; give the folder that holds the adapters") from error
-    if not found:
-        raise InputError(f"{folder}: holds no folder with an adapter_config.json; give the one around them")
-    return {require_name(each.name): each for each in found}
+    if CONFIG in names:
+        raise InputError(f"{folder}: is an adapter itself; give the folder around it")
 
 
 def _name_here(model: str) -> str:

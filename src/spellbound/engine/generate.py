@@ -92,14 +92,14 @@ class Engine:
     def add_adapter(self, name: str, folder: Path) -> None:
         """Read an adapter, of which requests that come from now on are written; others wait meanwhile.
 
-        ModelError if it does not fit the model, or if requests of an adapter of that name are being written.
+        ModelError if it does not fit the model, EngineBusy if requests of one of that name are being written.
         """
         with self._model_lock:
             self._require_unused(name)
             self._adapters.add(name, folder)
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; ModelError if there is none, or requests of it are being written."""
+        """Forget an adapter; ModelError if there is none, EngineBusy if requests of it are being written."""
         with self._model_lock:
             self._require_unused(name)
             self._adapters.remove(name)
@@ -298,7 +298,7 @@ class Engine:
             running = [each.ticket for each in self._running if not each.left]
             asked = [*running, *self._entering, *self._waiting]
         if used := sum(ticket.request.adapter == name for ticket in asked):
-            raise ModelError(
+            raise EngineBusy(
                 f"{used} requests of the adapter {name!r} are being written; wait until they end"
             )
 

@@ -1,7 +1,9 @@
 """The application: routes over completers, behind the guards."""
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spellbound.errors import InputError
 from spellbound.server import answers, replies, stories
 from spellbound.server.bridge import EventStream, unless_gone
 from spellbound.server.errors import ApiError
@@ -34,14 +37,26 @@ from spellbound.server.settings import ServeSettings
 from spellbound.server.writing import Job, Writing
 from spellbound.story.completion import Completer
 
+_LOG = logging.getLogger(__name__)
+_LOOK_AGAIN_S = 1.0
+
+Refresh = Callable[[], list[str]]
+"""Looks whether the models have other adapters by now, and returns a line for each thing that is wrong."""
+
 
 class Service:
     """What the routes work with."""
 
-    def __init__(self, models: Mapping[str, Completer], settings: ServeSettings) -> None:
-        """Serve these models."""
+    def __init__(
+        self,
+        models: Mapping[str, Completer],
+        settings: ServeSettings,
+        refresh: Refresh | None,
+    ) -> None:
+        """Serve these models; what they have besides is kept up to date by `refresh`."""
         self.settings = settings
         self.offers = Offers(models)
+        self._refresh, self._looking, self._looked = refresh, asyncio.Lock(), time.monotonic()
         self.metrics = Metrics(self.offers.completers)
         self.gate = Gate(settings.max_per_client)
         self.started = int(time.time())
@@ -50,9 +65,29 @@ class Service:
         """Let a request in. No header counts: whoever asks writes those."""
         return self.gate.enter(request.client.host if request.client else "")
 
-    def model_object(self, name: str) -> dict[str, Any]:
+    async def look_again(self) -> None:
+        """Offer what there is by now; a fault goes to the log, and whatever it concerns stays as it was."""
+        if self._refresh is None or time.monotonic() < self._looked + _LOOK_AGAIN_S:
+            return
+        async with self._looking:  # who comes meanwhile may ask for what is just being read
+            if time.monotonic() < self._looked + _LOOK_AGAIN_S:
+                return
+            try:
+                for fault in await run_in_threadpool(self._refresh):
+                    _LOG.warning("%s", fault)
+                self.offers = Offers(self.offers.completers)
+            except InputError as error:
+                _LOG.warning("%s", error)
+            finally:
+                self._looked = time.monotonic()
+
+    async def find(self, name: str | None) -> Offer:
+        """Return a model by its name, the first one for none; ApiError if there is no such model."""
+        await self.look_again()
+        return self.offers.find(name)
+
+    def model_object(self, offer: Offer) -> dict[str, Any]:
         """Say what a model is."""
-        offer = self.offers.find(name)
         return {
             "id": offer.name,
             "object": "model",
@@ -87,7 +122,7 @@ class Service:
 
     async def write(self, request: Request, body: StoryRequest) -> Response:
         """Write a passage of a story."""
-        offer = self.offers.find(body.model)
+        offer = await self.find(body.model)
         prompt, options = stories.prompt_of(body.prompt), stories.options_of(body, offer)
         permit = self.enter(request)
         try:
@@ -106,7 +141,7 @@ class Service:
 
     async def tokenize(self, body: TokenizeRequest) -> dict[str, Any]:
         """Return the tokens of a text or a chat."""
-        offer = self.offers.find(body.model)
+        offer = await self.find(body.model)
         text = body.prompt if body.prompt is not None else body.content
         prompt = messages_of(body.messages or []) or text
         if prompt is None or (body.messages and text is not None):
@@ -119,7 +154,7 @@ class Service:
 
     async def detokenize(self, body: DetokenizeRequest) -> dict[str, Any]:
         """Return the text of tokens, by vLLM's name and by llama.cpp's."""
-        completer = self.offers.find(body.model).completer
+        completer = (await self.find(body.model)).completer
         text = await run_in_threadpool(completer.detokenize, body.tokens)
         return {"prompt": text, "content": text}
 
@@ -147,9 +182,16 @@ class _Documented(FastAPI):
         return document
 
 
-def create_app(models: Mapping[str, Completer], settings: ServeSettings) -> FastAPI:
-    """Return the application that serves these models by name; InputError for names that cannot be."""
-    service = Service(models, settings)
+def create_app(
+    models: Mapping[str, Completer],
+    settings: ServeSettings,
+    refresh: Refresh | None = None,
+) -> FastAPI:
+    """Return the application that serves these models by name; InputError for names that cannot be.
+
+    `refresh` is called on another thread before a model is looked for, once a second at most.
+    """
+    service = Service(models, settings, refresh)
     # No pages of documentation: they would load scripts from elsewhere.
     app = _Documented(title="Spellbound", docs_url=None, redoc_url=None)
     app.keyed = bool(settings.key)
@@ -182,7 +224,7 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     )
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Go on with a chat."""
-        offer = service.offers.find(body.model)
+        offer = await service.find(body.model)
         job = chat_job(body, offer, service.settings)
         return await service.complete(request, body, offer, [job], Chat(offer.name))
 
@@ -193,7 +235,7 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on with a text."""
-        offer = service.offers.find(body.model)
+        offer = await service.find(body.model)
         jobs = completion_jobs(body, offer, service.settings)
         return await service.complete(request, body, offer, jobs, Text(offer.name))
 
@@ -211,12 +253,13 @@ def _add_rest(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=None, responses=replies.replies(replies.ModelList))
     async def models() -> dict[str, Any]:
         """Name every model."""
-        return {"object": "list", "data": [service.model_object(name) for name in service.offers.names]}
+        await service.look_again()
+        return {"object": "list", "data": [service.model_object(offer) for offer in service.offers]}
 
     @app.get("/v1/models/{name}", response_model=None, responses=replies.replies(replies.ModelObject, 404))
     async def model(name: str) -> dict[str, Any]:
         """Say what a model is."""
-        return service.model_object(name)
+        return service.model_object(await service.find(name))
 
     @app.post("/tokenize", response_model=None, responses=replies.replies(replies.TokenList, body=True))
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:

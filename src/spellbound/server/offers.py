@@ -1,7 +1,7 @@
 """Models by the names that clients give them: NAME, NAME:ADAPTER, and each of them with -plain."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spellbound.errors import InputError
@@ -46,10 +46,14 @@ class Offers:
         """All names."""
         return list(self._offers)
 
+    def __iter__(self) -> Iterator[Offer]:
+        """Yield every model, the one that is meant where none is named first."""
+        return iter(self._offers.values())
+
     def find(self, name: str | None) -> Offer:
         """Return a model by its name, the first one for none; ApiError if there is no such model."""
         if not name:
-            return next(iter(self._offers.values()))
+            return next(iter(self))
         if name not in self._offers:
             known = ", ".join(self.names[:20])
             raise ApiError(

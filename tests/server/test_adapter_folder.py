@@ -1,0 +1,110 @@
+"""Adapters that come, change and go while a model is served."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spellbound.server import app
+from spellbound.server.offers import require_name
+from spellbound.story.adapter_folder import WEIGHTS, AdapterFolder
+from spellbound.story.completion import EngineSettings
+from spellbound.story.local import LocalGenerator
+from tests.engine.test_adapters import write_adapter
+from tests.server.running import HELLO, Site, running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "adapters"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def site(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(app, "_LOOK_AGAIN_S", 0.0)
+    generator = LocalGenerator(tiny_folder, settings=EngineSettings(max_streams=4))
+    beside = AdapterFolder(folder, generator.engine, require_name)
+    assert beside.refresh() == []
+    with running({"tiny": generator}, refresh=beside.refresh) as site:
+        yield site
+    generator.close()
+
+
+def names(site: Site) -> list[str]:
+    listed = site.shared.get("/v1/models").json()["data"]
+    return [each["id"] for each in listed if not each["id"].endswith("-plain")]
+
+
+def said(site: Site, model: str) -> str:
+    body = {"model": model, "messages": HELLO, "max_tokens": 12, "temperature": 0}
+    answer = site.post("/v1/chat/completions", body)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def test_an_adapter_that_comes_is_offered_and_one_that_goes_is_not(site: Site, folder: Path) -> None:
+    assert names(site) == ["tiny"]
+    bare = said(site, "tiny")
+    write_adapter(folder / "anna", 0)
+    assert said(site, "tiny:anna") != bare  # asked for before anybody listed it
+    assert names(site) == ["tiny", "tiny:anna"]
+    shutil.rmtree(folder / "anna")
+    assert site.post("/v1/chat/completions", {"model": "tiny:anna", "messages": HELLO}).status_code == 404
+    assert said(site, "tiny") == bare
+
+
+def test_an_adapter_that_was_trained_further_is_read_anew(site: Site, folder: Path) -> None:
+    write_adapter(folder / "anna", 0)
+    before = said(site, "tiny:anna")
+    shutil.rmtree(folder / "anna")
+    write_adapter(folder / "anna", 1)
+    after = said(site, "tiny:anna")
+    write_adapter(folder / "bert", 1)
+    assert after == said(site, "tiny:bert") != before
+
+
+def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
+    site: Site, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_adapter(folder / "anna", 0)
+    write_adapter(folder / "no name!", 0)
+    write_adapter(folder / ".draft", 0)
+    whole = said(site, "tiny:anna")
+    half = (folder / "anna" / WEIGHTS).read_bytes()[:-40]  # as while it is being copied
+    (folder / "anna" / WEIGHTS).write_bytes(half)
+    assert names(site) == ["tiny", "tiny:anna"]
+    assert said(site, "tiny:anna") == whole
+    told = [record.getMessage() for record in caplog.records if record.name == app.__name__]
+    assert len(told) == 2
+    assert "'no name!' is no name" in told[0]
+    assert "anna" in told[1]
+    shutil.rmtree(folder)
+    assert names(site) == ["tiny", "tiny:anna"]
+    assert caplog.records[-1].getMessage() == f"{folder}: no such file or directory"
+
+
+def test_one_that_is_written_with_changes_afterwards(site: Site, folder: Path) -> None:
+    write_adapter(folder / "anna", 0)
+    before = said(site, "tiny:anna")
+    with site.openai() as client:
+        stream = client.chat.completions.create(
+            model="tiny:anna",
+            messages=HELLO,
+            max_tokens=20_000,
+            stream=True,
+            extra_body={"min_tokens": 20_000},
+        )
+        next(iter(stream))
+        shutil.rmtree(folder / "anna")
+        write_adapter(folder / "anna", 1)
+        assert said(site, "tiny:anna") == before
+        stream.close()
+    for _ in range(200):
+        if said(site, "tiny:anna") != before:
+            return
+    raise AssertionError("the new one was never taken")
