@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spellbound.data.ratings.pairs import Pair, Thumb, read_pairs, read_thumbs
 from spellbound.errors import InputError
 from spellbound.train.encoding import Encoder
@@ -21,14 +24,20 @@ class Rows:
     """Encoded rows, and how many were longer than allowed and left out."""
 
     rows: list[Row]
+    """The shortest first, so that little is padded where they are read in order."""
     dropped: int
     tokens: int
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row's longest sequence."""
+        return np.array([_longest(row) for row in self.rows], np.int32)
 
 
 def encoded(
     method: PreferenceMethod, paths: Iterable[Path], data: PreferenceData, encoder: Encoder, seed: int
 ) -> Rows:
-    """Read and encode files of rows, in an order drawn from the seed.
+    """Read and encode files of rows; with kto the seed draws whose output stands beside whose.
 
     InputError if there are none, or if one is longer than `data.length` and such are not to be left out.
     """
@@ -51,9 +60,10 @@ def encoded(
         raise InputError(
             f"all {len(made):,} rows are longer than data.length, {data.length:,} tokens; give more"
         )
-    random.Random(seed).shuffle(kept)
     if method == "kto":
+        random.Random(seed).shuffle(kept)
         _mismatch(kept)
+    kept.sort(key=_longest)
     return Rows(rows=kept, dropped=len(long), tokens=sum(map(_tokens, kept)))
 
 

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from os import environ
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from spellbound.errors import EnvironmentFault, InputError
@@ -19,6 +21,7 @@ from spellbound.train.encoding import Encoder
 from spellbound.train.preferences.policy import Policy
 from spellbound.train.preferences.rows import Rows
 from spellbound.train.preferences.settings import PreferenceRecipe
+from spellbound.train.rows import padded
 from spellbound.train.schedule import rate_at
 from spellbound.train.start import parameter_groups
 
@@ -33,8 +36,39 @@ OnLog = Callable[[int, dict[str, float]], None]
 """Takes a step and what TRL says of it."""
 
 
+class Paired(Sampler[int]):
+    """The order of each epoch: rows of like length meet in a batch, batches come in random order.
+
+    Padding would be half of all that is computed otherwise. The longest batch is the first.
+    """
+
+    def __init__(self, rows: Rows, batch: int, seed: int) -> None:
+        """Take the rows, how many an update reads, and what the order follows from."""
+        super().__init__()
+        self._lengths, self._batch, self._seed = rows.lengths, batch, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the places of the rows of the next epoch."""
+        draw = np.random.default_rng([self._seed, self._epoch])
+        self._epoch += 1
+        chosen = draw.permutation(len(self._lengths))
+        order = padded(chosen, self._lengths[chosen], self._batch, draw)
+        return iter(order.members.tolist())
+
+
 class _Ours:
-    """What TRL's trainers should not do here."""
+    """What TRL's trainers should do otherwise here."""
+
+    paired: Paired
+
+    def _get_train_sampler(self, *_: Any) -> Paired:
+        """Return our order."""
+        return self.paired
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """Take rows as they are: TRL's own encoding would read control tokens in a text."""
@@ -109,6 +143,7 @@ def new_trainer(
         optimizers=(optimizer, rates),
         callbacks=[_Watch(on_log)],
     )
+    trainer.paired = Paired(train, recipe.schedule.batch, recipe.schedule.seed)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
