@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from spellbound.directives import parse, render
-from spellbound.errors import InputError
+from spellbound.errors import EnvironmentFault, InputError
 from spellbound.server.settings import ServeSettings
 from spellbound.story import ServerRefused, ServerSettings, ServerStopped, Upstream, WriteOptions, collect
 from spellbound.story import upstream as upstream_module
@@ -543,3 +543,25 @@ class TestTheStart:
         assert loopback.gone.wait(5)
         assert not isinstance(told[-1], Failed)
         assert made.load.running == 0
+        with pytest.raises(EnvironmentFault, match="closed"):
+            made.start("x", CompletionOptions(), told.append)
+        assert made.load.running == 0
+
+    def test_a_server_that_lists_no_models_is_a_word_in_the_log(
+        self, loopback: Loopback, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        made = Upstream(ServerSettings(url=loopback.url.removesuffix("/v1") + "/v2", model="jamba"))
+        made.close()
+        (told,) = [each.getMessage() for each in caplog.records if each.name == "spellbound.story"]
+        assert told.startswith(f"server {loopback.host}: it does not list its models, status 404; ")
+        assert told.endswith("mostly in /v1")
+
+
+def test_who_ended_a_passage_is_logged_without_words(
+    loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    loopback.answer = streams([plain("A"), plain("", "content_filter"), "[DONE]"])
+    with before(loopback.url) as front:
+        assert front.post(TEXT, BODIES[TEXT]).status_code == 502
+    logged = [each.getMessage() for each in caplog.records if each.name == "spellbound.story"]
+    assert logged == [f"server {loopback.host}: failed, ended by 'content_filter'"]

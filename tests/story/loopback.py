@@ -120,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Name the models."""
         self.loopback.paths.append(self.path)
+        if self.path != "/v1/models":
+            self.whole(404, b"", {})
+            return
         names = [{"id": name, "object": "model"} for name in self.loopback.models]
         self.whole(200, json.dumps({"object": "list", "data": names}).encode(), {})
 

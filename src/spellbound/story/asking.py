@@ -26,11 +26,20 @@ class ServerStopped(EnvironmentFault):
     """The server does not answer, or ended its answer too early; what it wrote is whole and closed."""
 
     def __init__(
-        self, message: str, *, fault: Fault = "failed", status: int = 0, wait_s: float | None = None
+        self,
+        message: str,
+        *,
+        fault: Fault = "failed",
+        status: int = 0,
+        wait_s: float | None = None,
+        broke: str = "",
     ) -> None:
-        """Say it in one line; `status`: the server's, 0 for none; `wait_s`: it asked to wait so long."""
+        """Say it in one line; `status`: the server's, 0 for none; `wait_s`: it asked to wait so long.
+
+        `broke`: what ended an answer that had begun, in words that quote nothing of it.
+        """
         super().__init__(message)
-        self.fault, self.status, self.wait_s = fault, status, wait_s
+        self.fault, self.status, self.wait_s, self.broke = fault, status, wait_s, broke
 
 
 class ServerRefused(InputError):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 from threading import Thread
 from typing import Any
 
+from spellbound.errors import EnvironmentFault
+
 _JOIN_S = 5.0
 Ended = Callable[[BaseException | None], None]
 
@@ -19,9 +21,16 @@ class Background:
         self._thread.start()
 
     def begin(self, work: Coroutine[Any, Any, None], ended: Ended) -> "Running":
-        """Run a coroutine; `ended` is told in that thread, once: None, or what ended it."""
+        """Run a coroutine; `ended` is told in that thread, once: None, or what ended it.
+
+        EnvironmentFault after the end; then nothing is told.
+        """
         running = Running(self._loop)
-        self._loop.call_soon_threadsafe(running.start, work, ended)
+        try:
+            self._loop.call_soon_threadsafe(running.start, work, ended)
+        except RuntimeError:
+            work.close()
+            raise EnvironmentFault("this is closed; make another one") from None
         return running
 
     def close(self) -> None:

@@ -50,14 +50,17 @@ class _Source:
         """Count a chunk in; ServerStopped for more than was asked for."""
         self._tally.take(chunk)
         if self._tally.characters > self._most:
-            raise ServerStopped(f"{self._place}: it does not keep to max_tokens; use another")
+            raise ServerStopped(
+                f"{self._place}: it does not keep to max_tokens; use another", broke="more than max_tokens"
+            )
 
     def reason(self, known: dict[str, Reason]) -> Reason | None:
         """Say in our words why the model stopped; None: the server said nothing, so it was the reader."""
         finish = self._tally.finish
         if finish and finish not in known:
             raise ServerStopped(
-                f"{self._place}: {finish!r:.40} ended the passage, not the model; look into the server's log"
+                f"{self._place}: {finish!r:.40} ended the passage, not the model; look into the server's log",
+                broke=f"ended by {finish!r:.40}",
             )
         return known[finish] if finish else None
 

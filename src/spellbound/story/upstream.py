@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from spellbound.directives import StoryPrompt
-from spellbound.errors import EngineBusy, InputError
+from spellbound.errors import EngineBusy, EnvironmentFault, InputError
 from spellbound.story.answer import Chunk, Failure
 from spellbound.story.asking import Asked, ServerRefused, ServerStopped, place_of, refused
 from spellbound.story.background import Background, Running
@@ -136,17 +136,23 @@ class Upstream:
             return writer.done
 
         def ended(error: BaseException | None) -> None:
-            with self._works_lock:
-                self._works.discard(asked)
+            self._leave(asked)
             # Cancelled is what a reader wanted, and no fault.
             fault = None if isinstance(error, asyncio.CancelledError) else error
             asked.settle(fault)
-            self._log(fault)
-            for item in _last(writer, fault):
+            last = _last(writer, fault)
+            for item in last:
+                if isinstance(item, Failed):
+                    self._log(item.error)
                 put(item)
 
         self._enter(asked)
-        return UpstreamWork(asked, self._background.begin(self._in_turn(asked, take), ended))
+        try:
+            running = self._background.begin(self._in_turn(asked, take), ended)
+        except EnvironmentFault:
+            self._leave(asked)
+            raise
+        return UpstreamWork(asked, running)
 
     def _enter(self, asked: Asked) -> None:
         """Let a request wait for its turn; EngineBusy if too many do."""
@@ -154,6 +160,10 @@ class Upstream:
             if len(self._works) >= self._max_streams + self._max_waiting:
                 raise EngineBusy(f"{self._max_waiting} requests are waiting already; try again later")
             self._works.add(asked)
+
+    def _leave(self, asked: Asked) -> None:
+        with self._works_lock:
+            self._works.discard(asked)
 
     async def _in_turn(self, asked: Asked, take: Callable[[Chunk], bool]) -> None:
         async with self._turns:
@@ -199,6 +209,12 @@ class Upstream:
         settings, place = self._settings, place_of(self._settings)
         if isinstance(found, Failure):
             if found.status in _NO_LIST and self.model:
+                _LOG.warning(
+                    "%s: it does not list its models, %s; if nothing can be written, look whether its address"
+                    " ends as its API does, mostly in /v1",
+                    place,
+                    _wordless(found.status),
+                )
                 return
             if found.again:
                 raise ServerStopped(
@@ -221,7 +237,7 @@ class Upstream:
     def _log(self, error: BaseException | None) -> None:
         """Tell whoever runs this what a client cannot mend; without words, which may quote a story."""
         if isinstance(error, ServerStopped):
-            told = f"{error.fault}, {_wordless(error.status)}"
+            told = f"{error.fault}, {error.broke or _wordless(error.status)}"
         elif isinstance(error, ServerRefused) and not error.of_the_request:
             told = _wordless(error.failure.status)
         else:
