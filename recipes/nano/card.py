@@ -99,7 +99,7 @@ def training(stages: dict[str, Json]) -> str:
     """Steps, tokens and time of each stage."""
     rows = []
     for stage, told in stages.items():
-        what = "adapter alone" if told["method"] == "lora" else "all weights"
+        what = "all weights" if told["method"] == "full" else "adapter alone"
         shape = f"{told['rows_per_step']} x {told['row_tokens']:,}"
         figures = (f"{told['tokens']:,}", f"{told['steps']:,}", shape, told["rate"], told["minutes"])
         rows.append([stage, what, *map(str, figures)])

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from recipes.nano import console, tokenizer
+from spellbound.data.ratings import read_pairs
 from spellbound.data.rows import read_examples
 from spellbound.engine import load_model
 from spellbound.errors import InputError
@@ -22,13 +23,16 @@ from spellbound.files import replacing, replacing_folder
 from spellbound.jamba import JambaForCausalLM
 from spellbound.train.dataset import train_sources
 from spellbound.train.encoding import Encoder
-from spellbound.train.folder import MODEL, RECIPE, TOKENS
+from spellbound.train.folder import ADAPTER, MODEL, RECIPE, TOKENS
 from spellbound.train.log import read_log
-from spellbound.train.recipe_file import read_recipe
+from spellbound.train.preferences.rows import encoded
+from spellbound.train.preferences.settings import PreferenceRecipe
+from spellbound.train.recipe import ScheduleSettings
+from spellbound.train.recipe_file import read_recipe, read_settings
 from spellbound.train.tokens import read_tokens
 
 STAGES, BESIDE = ("language", "stories", "sft"), "ratings"
-"""Folders of the runs, in order; and the one whose adapter is not in the weights."""
+"""Folders of the runs, in order; and the one whose adapter, from preferences, is not in the weights."""
 LIMIT = 40_000_000
 """Bytes the folder may take in the repository."""
 FORMATS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -96,27 +100,16 @@ def size_facts(network: JambaForCausalLM) -> Json:
 
 def stages(out: Path) -> dict[str, Json]:
     """What each run did, in order: those the weights went through, then the adapter's if there is one."""
-    beside = [BESIDE] if (out / BESIDE / RECIPE).is_file() else []
-    return {stage: stage_facts(out / stage) for stage in (*STAGES, *beside)}
+    found = {stage: stage_facts(out / stage) for stage in STAGES}
+    return {**found, BESIDE: adapter_facts(out / BESIDE)} if (out / BESIDE / RECIPE).is_file() else found
 
 
 def stage_facts(run: Path) -> Json:
     """Steps, tokens, time and data of a run of `spellbound train`, from what it left in its folder."""
-    entries = [entry for entry in read_log(run) if "seconds" in entry]
-    if not entries or not (run / RECIPE).is_file():
-        raise InputError(
-            f"{run}: holds no finished run; make it with: spellbound train recipes/nano/{run.name}.toml"
-        )
-    recipe, last = read_recipe(run / RECIPE), entries[-1]
+    last, recipe = _last_entry(run, "train"), read_recipe(run / RECIPE)
     return {
         "method": recipe.method,
-        "steps": last["step"],
-        "tokens": last["tokens"],
-        "minutes": round(last["seconds"] / 60, 1),
-        "rate": recipe.schedule.rate,
-        "shape": recipe.schedule.shape,
-        "rows_per_step": recipe.schedule.batch,
-        "row_tokens": recipe.data.length,
+        **_pace(last, recipe.schedule, recipe.data.length),
         "data": [
             {
                 "source": counts.name.removesuffix(".parquet"),
@@ -133,6 +126,50 @@ def stage_facts(run: Path) -> Json:
                 read_tokens(_tokens(run)).counts, train_sources(recipe.data), strict=True
             )
         ],
+    }
+
+
+def adapter_facts(run: Path) -> Json:
+    """The same of a run of `spellbound prefer`: a sample is a pair, its tokens are those of both answers."""
+    last, recipe = _last_entry(run, "prefer"), read_settings(PreferenceRecipe, run / RECIPE)
+    told = []
+    for path in recipe.data.pairs:
+        pairs = list(read_pairs([path]))
+        rows = encoded("dpo", [path], recipe.data, Encoder(run / ADAPTER), recipe.schedule.seed)
+        told.append(
+            {
+                "source": path.name.removesuffix(".parquet"),
+                "samples": len(rows.rows),
+                "tokens": rows.tokens,
+                "learnt": sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows.rows),
+                "repeats": 1,
+                "held_out": 0,
+                "windowed": 0,
+                "dropped": rows.dropped,
+                "licences": sorted({pair.licence for pair in pairs}),
+            }
+        )
+    return {"method": recipe.method, **_pace(last, recipe.schedule, recipe.data.length), "data": told}
+
+
+def _last_entry(run: Path, command: str) -> Json:
+    entries = [entry for entry in read_log(run) if "seconds" in entry]
+    if not entries or not (run / RECIPE).is_file():
+        raise InputError(
+            f"{run}: holds no finished run; make it with: spellbound {command} recipes/nano/{run.name}.toml"
+        )
+    return entries[-1]
+
+
+def _pace(last: Json, schedule: ScheduleSettings, length: int) -> Json:
+    return {
+        "steps": last["step"],
+        "tokens": last["tokens"],
+        "minutes": round(last["seconds"] / 60, 1),
+        "rate": schedule.rate,
+        "shape": schedule.shape,
+        "rows_per_step": schedule.batch,
+        "row_tokens": length,
     }
 
 

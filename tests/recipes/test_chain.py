@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from recipes.nano import card
+from spellbound.data.ratings import read_pairs
 from spellbound.data.readers import read_documents
 from spellbound.data.rows import read_examples
 from spellbound.jamba import JambaForCausalLM
@@ -50,12 +51,11 @@ def _make(patch: pytest.MonkeyPatch, out: Path, corpora: Path) -> None:
     beside = f"data.text={_paths(corpora / 'simple_en.parquet')}"
     base = f"model.base={out / 'stories/model'}"
     _train("sft", out, base, *learnt, beside, valid, "run.validate_rows=1")
-    recipe("rate", "--prompts", 2, "--answers", 2, *WRITING)
-    rules = ("--accept", "simulated-1", "--per-user", 250, "--threshold", 0, "--licence", "Apache-2.0")
+    recipe("rate", "--prompts", 12, "--answers", 3, *WRITING)
+    rules = ("--accept", "simulated-1", "--least-chosen", 0, "--licence", "Apache-2.0")
     logs = (data / "ratings.jsonl", "--consent", data / "consent.jsonl", "--at", "2026-04-01")
-    spellbound("data", "ratings", "examples", *logs, *rules, "-o", data / "rated.parquet")
-    rated = (f"data.examples={_paths(data / 'rated.parquet')}", *learnt[1:])
-    _train("ratings", out, f"model.base={out / 'sft/model'}", *rated)
+    spellbound("data", "ratings", "pairs", *logs, *rules, "-o", data / "pairs.parquet")
+    _prefer(out, f"model.base={out / 'sft/model'}", f'data.pairs=["{data / "pairs.parquet"}"]')
     unseen = ("--prompts", 2, "--bytes", 400)
     for name, stage in (("stories", "stories"), ("sft", "sft"), ("ratings", "sft")):
         adapter = ("--adapter", out / "ratings/adapter") if name == "ratings" else ()
@@ -70,6 +70,12 @@ def _make(patch: pytest.MonkeyPatch, out: Path, corpora: Path) -> None:
 def _train(stage: str, out: Path, *settings: str) -> None:
     given = (*settings, *SMALL, "schedule.steps=3", f"run.folder={out / stage}")
     spellbound("train", RECIPES / f"{stage}.toml", *(part for each in given for part in ("--set", each)))
+
+
+def _prefer(out: Path, *settings: str) -> None:
+    small = ("compute.precision=fp32", "run.tensorboard=false", "schedule.steps=3", "schedule.batch=1")
+    given = (*settings, *small, "data.length=4096", f"run.folder={out / 'ratings'}")
+    spellbound("prefer", RECIPES / "ratings.toml", *(part for each in given for part in ("--set", each)))
 
 
 def _paths(*files: Path) -> str:
@@ -101,13 +107,13 @@ def test_uses_of_the_simulator_share_no_story(out: Path) -> None:
     assert sum(map(len, uses)) == len(set().union(*uses))
 
 
-def test_ratings_became_weighted_rows_without_those_who_took_consent_back(out: Path) -> None:
-    manifest = _json(out / "data" / "rated.parquet.manifest.json")
-    rows = list(read_examples([out / "data" / "rated.parquet"]))
+def test_ratings_became_pairs_without_those_who_took_consent_back(out: Path) -> None:
+    manifest = _json(out / "data" / "pairs.parquet.manifest.json")
+    rows = list(read_pairs([out / "data" / "pairs.parquet"]))
     assert manifest["consent"]["live_readers"] == 32
-    assert manifest["ratings"]["read"] == 4
-    assert 0 < len(rows) <= 4
-    assert all(0 < row.weight <= 1 and row.rating is not None for row in rows)
+    assert manifest["ratings"]["read"] == 36
+    assert 0 < len(rows) <= 24
+    assert all(row.margin >= 0.25 and row.chosen != row.rejected for row in rows)
     assert {row.provenance.model for row in rows} == {"sft/model"}
     assert {row.licence for row in rows} == {"Apache-2.0"}
 
@@ -149,7 +155,8 @@ def test_the_card_says_what_the_runs_left(out: Path) -> None:
     assert [each["source"] for each in told["language"]["data"]] == ["simple_en", "drills"]
     assert told["language"]["data"][0]["licences"] == ["CC BY 4.0"]
     assert told["language"]["data"][0]["held_out"] > 0
-    assert told["ratings"]["method"] == "lora"
+    assert told["ratings"]["method"] == "dpo"
+    assert told["ratings"]["data"][0]["samples"] == len(list(read_pairs([out / "data" / "pairs.parquet"])))
     page = (out / "models/README.md").read_text(encoding="utf-8")
     made = card.sections(out)
     assert all(f"<!-- {name} -->\n{content}\n<!-- /{name} -->" in page for name, content in made.items())

@@ -113,7 +113,8 @@ class _Notes:
     def __init__(self, log: Log, shown: Line, device: torch.device) -> None:
         self.entries: list[dict[str, float]] = []
         self._log, self._shown, self._device = log, shown, device
-        self._tokens, self._since = 0.0, monotonic()
+        self._begin = self._since = monotonic()
+        self._tokens = 0
 
     def take(self, step: int, logs: dict[str, float]) -> None:
         entry: dict[str, Any] = {_KEPT[key]: float(value) for key, value in logs.items() if key in _KEPT}
@@ -122,15 +123,19 @@ class _Notes:
         self.entries.append({"step": float(step), **entry})
         memory = memory_gib(self._device)
         if "loss" in entry:
-            entry["speed"] = self._speed(float(logs.get("num_tokens", 0)))
+            entry |= self._pace(int(logs.get("num_tokens", 0)))
             self._shown.advance(entry["loss"], entry["speed"], memory)
         self._log.add(step, **entry, memory=memory)
 
-    def _speed(self, tokens: float) -> float:
-        """Tokens a second since the last update; `tokens` are those of the run so far."""
+    def _pace(self, tokens: int) -> dict[str, float]:
+        """Say how far the run is and how fast; `tokens` are those of the run so far."""
         before, since = self._tokens, self._since
         self._tokens, self._since = tokens, monotonic()
-        return (tokens - before) / max(self._since - since, 1e-9)
+        return {
+            "tokens": tokens,
+            "seconds": self._since - self._begin,
+            "speed": (tokens - before) / max(self._since - since, 1e-9),
+        }
 
 
 def _require_empty(folder: Path) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,23 +17,17 @@ from spellbound.engine import (
     Constraint,
     Disk,
     Engine,
-    Generation,
     Request,
     SamplingParams,
     Scores,
-    Stats,
     StoryCache,
-    Ticket,
     Vocabulary,
     Writer,
     load_model,
 )
-from spellbound.engine import FinishReason as TokensEnd
 from spellbound.errors import ModelError
 from spellbound.story.completion import (
-    Completed,
     CompletionOptions,
-    CompletionReason,
     EngineSettings,
     Failed,
     Likely,
@@ -47,11 +37,11 @@ from spellbound.story.completion import (
     Prompt,
     PromptTooLong,
     Scored,
-    ShapedText,
     StoryTold,
     Told,
 )
-from spellbound.story.generator import Ending, FinishReason, Usage, WriteOptions
+from spellbound.story.generator import Ending, WriteOptions
+from spellbound.story.local.writers import Completion, Passage, Telling, ToldTicket
 from spellbound.story.pacing import Pen
 from spellbound.story.prompting import PromptEncoder, load_tokenizer
 
@@ -60,142 +50,6 @@ _LEAST_BUDGET = 1024
 # A repetition penalty is for words. Punctuation, markup and the capitals of speaker IDs recur by nature.
 _WORD = re.compile(r"[^\W\dA-Z_]")
 _MARKUP = re.compile(r'[<>="/]')
-_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "writer": "words",
-    "length": "length",
-    "deadline": "cancelled",
-    "cancelled": "cancelled",
-}
-"""Why a passage ended, by why its tokens did."""
-_COMPLETED: dict[str, CompletionReason] = {
-    "stop": "stop",
-    "writer": "stop",
-    "length": "length",
-    "deadline": "length",
-    "cancelled": "cancelled",
-}
-
-
-class _Passage:
-    """The pen as the engine's writer: tokens in, on the engine's thread; for each a piece of text out."""
-
-    def __init__(self, vocabulary: Vocabulary, pen: Pen) -> None:
-        self._text, self.pen = _Text(vocabulary), pen
-        self.pieces: deque[str] = deque()
-
-    def write(self, token: int) -> None:
-        """Put down what the token says, as far as it is certain."""
-        self.pieces.append(self.pen.write(self._text.of(token)))
-
-    @property
-    def done(self) -> bool:
-        """Whether there are words enough and a good place to stop, or a stop string."""
-        return self.pen.done
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether there are fewer words than were asked for."""
-        return self.pen.wants_more
-
-    def ending(self, generation: Generation | Ticket) -> tuple[str, Ending]:
-        """Return the last text and the Ending."""
-        pen = self.pen
-        reason = "stop" if pen.stopped else _REASONS[generation.finish_reason]
-        text = pen.finish(cut=reason != "stop")
-        return text, Ending(
-            reason=reason,
-            words=pen.words,
-            usage=_usage(generation.stats),
-            closed=pen.closed,
-            repairs=tuple(pen.repairs),
-        )
-
-
-class _Completion:
-    """A completion as the engine's writer: text as it comes, through its shape, up to a stop string."""
-
-    def __init__(self, vocabulary: Vocabulary, options: CompletionOptions) -> None:
-        self._least, self._count = options.min_tokens, 0
-        self._text, self._shaped = _Text(vocabulary), ShapedText(options)
-        self.pieces: deque[str] = deque()
-
-    def write(self, token: int) -> None:
-        """Put down what the token says, as far as it is certain."""
-        self._count += 1
-        self.pieces.append(self._shaped.feed(self._text.of(token)))
-
-    @property
-    def done(self) -> bool:
-        """Whether a stop string was met."""
-        return self._shaped.done
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether there are fewer tokens than were asked for."""
-        return self._count < self._least
-
-    def ending(self, generation: Generation | Ticket) -> tuple[str, Completed]:
-        """Return the last text and what ended it."""
-        text = self._shaped.finish()
-        reason = "stop" if self.done else _COMPLETED[generation.finish_reason]
-        return text, Completed(reason, _usage(generation.stats))
-
-
-class _Text:
-    """Tokens to text; a character may be spread over several, and its bytes wait here until it is whole."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def of(self, token: int) -> str:
-        """Return what the token adds."""
-        return self._decoder.decode(self._vocabulary.token_bytes(token))
-
-
-class _Told(Ticket):
-    """A request that nobody waits for: it says on the engine's thread that it has ended."""
-
-    def __init__(self, request: Request, ended: Callable[[_Told], None]) -> None:
-        super().__init__(request)
-        self._tell = ended
-        self.taken: Future[BaseException | None] = Future()
-        self.taken.set_result(None)  # what the engine refuses is raised before
-
-    def cancel(self) -> None:
-        """End before the next step."""
-        self.leaving = True
-
-    def end(self, reason: TokensEnd, error: BaseException | None = None) -> None:
-        """Say that nothing follows, once."""
-        first = not self.over.is_set()
-        super().end(reason, error)
-        if first:
-            self._tell(self)
-
-
-@dataclass
-class _Telling:
-    """A writer that is asked for its piece as soon as it has one."""
-
-    writer: _Passage | _Completion
-    tell: Callable[[int, str], None]
-
-    def write(self, token: int) -> None:
-        """Put down a token and tell what it adds."""
-        self.writer.write(token)
-        self.tell(token, self.writer.pieces.popleft())
-
-    @property
-    def done(self) -> bool:
-        """What the writer says."""
-        return self.writer.done
-
-    @property
-    def wants_more(self) -> bool:
-        """What the writer says."""
-        return self.writer.wants_more
 
 
 class LocalGenerator:
@@ -279,7 +133,7 @@ class LocalGenerator:
         self, prompt: StoryPrompt, options: WriteOptions, cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[str | Ending]:
         """Yield the passage piece by piece, then its Ending."""
-        passage = _Passage(self._vocabulary, Pen(options.words, options.stop))
+        passage = Passage(self._vocabulary, Pen(options.words, options.stop))
         generation = self.engine.generate(self._passage_request(prompt, options, passage), cancelled)
         try:
             for _ in generation:
@@ -294,22 +148,22 @@ class LocalGenerator:
 
     def start_passage(
         self, prompt: StoryPrompt, options: WriteOptions, put: Callable[[StoryTold], None]
-    ) -> _Told:
+    ) -> ToldTicket:
         """Begin a passage; `put` is told what `write` yields, or Failed, on the engine's thread."""
-        passage = _Passage(self._vocabulary, Pen(options.words, options.stop))
+        passage = Passage(self._vocabulary, Pen(options.words, options.stop))
 
         def tell(token: int, text: str) -> None:
             if text:
                 put(text)
 
-        def ended(told: _Told) -> None:
+        def ended(told: ToldTicket) -> None:
             text, ending = passage.ending(told)
             if text:
                 put(text)
             put(ending if told.error is None else Failed(told.error))
 
-        request = self._passage_request(prompt, options, _Telling(passage, tell))
-        return self._enter(_Told(request, ended))
+        request = self._passage_request(prompt, options, Telling(passage, tell))
+        return self._enter(ToldTicket(request, ended))
 
     def prompt_tokens(self, prompt: StoryPrompt) -> tuple[list[int], list[int]]:
         """Return a prompt's tokens, and the places up to which the next turn's prompt is likely the same.
@@ -322,22 +176,22 @@ class LocalGenerator:
 
     # ---- completions
 
-    def start(self, prompt: Prompt, options: CompletionOptions, put: Callable[[Told], None]) -> _Told:
+    def start(self, prompt: Prompt, options: CompletionOptions, put: Callable[[Told], None]) -> ToldTicket:
         """Begin to complete; `put` is told pieces, then Completed or Failed, on the engine's thread."""
-        completion = _Completion(self._vocabulary, options)
+        completion = Completion(self._vocabulary, options)
 
         def tell(token: int, text: str) -> None:
             scored = self._scored(token, told.scores[-1]) if told.scores else None
             if text or scored:
                 put(Piece(text, scored))
 
-        def ended(told: _Told) -> None:
+        def ended(told: ToldTicket) -> None:
             text, completed = completion.ending(told)
             if text:
                 put(Piece(text))
             put(completed if told.error is None else Failed(told.error))
 
-        told = _Told(self._completion_request(prompt, options, _Telling(completion, tell)), ended)
+        told = ToldTicket(self._completion_request(prompt, options, Telling(completion, tell)), ended)
         return self._enter(told)
 
     def tokenize(self, prompt: str | tuple[Message, ...], *, start: bool = True) -> list[int]:
@@ -409,7 +263,7 @@ class LocalGenerator:
             seconds=options.seconds,
         )
 
-    def _enter(self, told: _Told) -> _Told:
+    def _enter(self, told: ToldTicket) -> ToldTicket:
         """Have a request worked on."""
         self.engine.check(told)
         self.engine.enter(told)
@@ -466,15 +320,3 @@ def _end_of_text(file: Path) -> int | list[int] | None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read: {error}; bring back the file of the checkpoint") from error
     return named
-
-
-def _usage(stats: Stats) -> Usage:
-    """Say what it cost in the words of this room."""
-    return Usage(
-        prompt_tokens=stats.prompt_tokens,
-        reused_tokens=stats.reused_tokens,
-        written_tokens=stats.written_tokens,
-        queue_seconds=stats.queue_seconds,
-        prefill_seconds=stats.prefill_seconds,
-        tokens_per_second=stats.tokens_per_second,
-    )
