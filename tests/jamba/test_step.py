@@ -13,15 +13,19 @@ import torch
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import Tensor, nn
 
-from spellbound.errors import InputError
+from spellbound.errors import InputError, ModelError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba import model as model_module
 from spellbound.jamba.feed_forward import Router
+from spellbound.jamba.lora import adapter_parameters
+from spellbound.jamba.lora.attach import adapters, detach_adapter
+from spellbound.jamba.lora.sites import choose_sites
 from spellbound.jamba.mamba import MambaMixer
 from spellbound.jamba.model import JambaDecoderLayer
 from spellbound.jamba.ops.cpp.step import linear_row_cpp
 from spellbound.jamba.state import MambaState
 from spellbound.jamba.step import one_token
+from tests.jamba.adapters import LINEAR, adapted, randomised
 from tests.jamba.kernels import AVAILABLE, needs_library
 from tests.jamba.models import SHAPES, ours, relative_error, tokens
 
@@ -30,6 +34,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # PEFT's own
 ]
 each_set = pytest.mark.parametrize("name", AVAILABLE)
+DENSE = ("feed_forward.gate_proj", "feed_forward.up_proj", "feed_forward.down_proj")
+OF_EXPERTS = ("experts.gate_up_proj", "experts.down_proj", "router")
+TAKEN_ALONG = (*LINEAR, "dt_proj", *DENSE, *OF_EXPERTS)
+
+
+def reaches(model: JambaForCausalLM, target: str) -> bool:
+    """Whether there is anything of this name to adapt."""
+    try:
+        return bool(choose_sites(model, (target,)))
+    except ModelError:
+        return False
 
 
 @pytest.fixture
@@ -161,6 +176,69 @@ def test_weights_that_move_or_change_are_noticed(fused_calls: list[bool]) -> Non
     firsts[0].mamba = firsts[2].mamba  # another module
     assert torch.equal(decode(model, ids), decode(fresh, ids))
     assert fused_calls[-1]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_adapters_of_our_own_are_taken_along(shape: dict[str, Any], fused_calls: list[bool]) -> None:
+    model, ids = ours(**shape), tokens(1, 14)
+    bare = decode(model, ids)
+    adapted(model, *(target for target in TAKEN_ALONG if reaches(model, target)))
+    stepwise = decode(model, ids)
+    assert fused_calls[-1]
+    with torch.inference_mode():
+        assert relative_error(stepwise, model(ids).logits[:, 5:]) < 1e-5
+    assert relative_error(stepwise, bare) > 1e-2
+
+
+@pytest.mark.parametrize("target", TAKEN_ALONG)
+def test_each_product_has_its_own_adapter(target: str, fused_calls: list[bool]) -> None:
+    model, ids = adapted(ours(), target, rank=21), tokens(1, 9)
+    stepwise = decode(model, ids)
+    assert fused_calls[-1]
+    with torch.inference_mode():
+        assert relative_error(stepwise, model(ids).logits[:, 5:]) < 1e-5
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_adapters_at_the_ends_are_left_to_the_modules(target: str, fused_calls: list[bool]) -> None:
+    model, ids = adapted(ours(), target, "in_proj"), tokens(1, 9)
+    stepwise = decode(model, ids)
+    assert not any(fused_calls)
+    with torch.inference_mode():
+        assert relative_error(stepwise, model(ids).logits[:, 5:]) < 1e-5
+
+
+def test_an_adapter_beside_half_precision(monkeypatch: pytest.MonkeyPatch, fused_calls: list[bool]) -> None:
+    model, ids = adapted(ours(num_hidden_layers=8), *TAKEN_ALONG), tokens(1, 40)
+    exact = decode(model, ids)
+    factors = {name: value.clone() for name, value in adapter_parameters(model).items()}
+    model.to(torch.bfloat16)
+    for name, value in adapter_parameters(model).items():
+        value.data = factors[name]  # as adapters are loaded: float32 beside whatever the weights are
+    fused = decode(model, ids)
+    assert fused_calls[-1]
+    monkeypatch.setattr(model_module, "one_token", lambda *_: None)
+    by_modules = decode(model, ids)
+    error, usual = ((each.float() - exact).square().mean().sqrt() for each in (fused, by_modules))
+    assert error < 1.2 * usual
+
+
+def test_an_adapter_that_changes_is_noticed(fused_calls: list[bool]) -> None:
+    model, ids = adapted(ours(), *TAKEN_ALONG), tokens(1, 9)
+    first = decode(model, ids)
+    randomised(model, seed=1)  # in place, as training does
+    assert torch.equal(decode(model, ids), decode(adapted(ours(), *TAKEN_ALONG, seed=1), ids))
+    randomised(model, seed=0)
+    assert torch.equal(decode(model, ids), first)
+    for lora in adapters(model).values():
+        lora.alpha *= 2
+    other = decode(model, ids)
+    assert relative_error(other, first) > 1e-2
+    with torch.inference_mode():
+        assert relative_error(other, model(ids).logits[:, 5:]) < 1e-5
+    detach_adapter(model)
+    assert torch.equal(decode(model, ids), decode(ours(), ids))
+    assert all(fused_calls[-4:])
 
 
 def test_a_hook_that_is_gone_hinders_no_longer(fused_calls: list[bool]) -> None:

@@ -18,6 +18,7 @@ from spellbound.jamba.ops.cpp.step import (
     AttentionWeights,
     FeedForwardWeights,
     Layout,
+    LowRankChange,
     MambaWeights,
     Mixer,
     ModelWeights,
@@ -52,7 +53,7 @@ def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 # ---- the kernel
 
 
-def odd_weights(dtype: torch.dtype) -> ModelWeights:
+def odd_weights(dtype: torch.dtype, *, adapted: bool) -> ModelWeights:
     """Layers of every kind, large enough for several threads; no size is a multiple of the lanes."""
     hidden, channels, states, rank, inner = 150, 301, 17, 11, 203
     draw = torch.Generator().manual_seed(0)
@@ -86,7 +87,33 @@ def odd_weights(dtype: torch.dtype) -> ModelWeights:
         (mamba, FeedForwardWeights(random(hidden), *experts, 2)),
         (attention, FeedForwardWeights(random(hidden), *dense, 1)),
     ]
-    return ModelWeights(random(50, hidden), layers, random(hidden), random(1000, hidden))
+    ends = (random(50, hidden), layers, random(hidden), random(1000, hidden))
+    if not adapted:
+        return ModelWeights(*ends)
+
+    def change(*shape: int, ranks: int = 5) -> LowRankChange:
+        *lead, outputs, inputs = shape
+        factors = (torch.randn(*lead, ranks, inputs), torch.randn(*lead, outputs, ranks))
+        return LowRankChange(*factors, 0.05)
+
+    torch.manual_seed(3)
+    mixing = {"in": (2 * channels, hidden), "x": (rank + 2 * states, channels), "dt": (channels, rank)}
+    attending = {"q": (90, hidden), "k": (30, hidden), "v": (30, hidden), "o": (hidden, 90)}
+    both = change(3, 2 * inner, hidden, ranks=17)
+    of_experts = {
+        "router": change(3, hidden),
+        "gate": both._replace(B=both.B[:, :inner]),
+        "up": both._replace(B=both.B[:, inner:]),
+        "down": change(3, hidden, inner),
+    }
+    of_dense = {
+        "gate": change(inner, hidden),
+        "up": change(inner, hidden, ranks=3),
+        "down": change(hidden, inner),
+    }
+    mamba_changes = {name: change(*shape) for name, shape in (mixing | {"out": (hidden, channels)}).items()}
+    attention_changes = {name: change(*shape, ranks=30) for name, shape in attending.items()}
+    return ModelWeights(*ends, [mamba_changes | of_experts, attention_changes | of_dense])
 
 
 class Memories:
@@ -120,8 +147,11 @@ class Memories:
 @each_dtype
 @pytest.mark.parametrize("name", AVAILABLE)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_any_rows_threads_and_instruction_set_agree(name: str, threads: int, dtype: torch.dtype) -> None:
-    weights, memories = odd_weights(dtype), Memories(64, dtype)
+@pytest.mark.parametrize("adapted", [False, True], ids=["bare", "adapted"])
+def test_any_rows_threads_and_instruction_set_agree(
+    name: str, threads: int, dtype: torch.dtype, adapted: bool
+) -> None:
+    weights, memories = odd_weights(dtype, adapted=adapted), Memories(64, dtype)
     step, best = TokenStep(weights, 1e-6, name), TokenStep(weights, 1e-6, best_instruction_set())
     before = torch.get_num_threads()
     try:

@@ -2,13 +2,14 @@
 these calls.
 
 The results are those of the modules up to rounding (bfloat16 models are rounded less often here), and the
-same for a row whatever is beside it. Anything that changes what the modules compute, such as an adapter, a
-hook or a quantised weight, sends the tokens through the modules instead. B rows, V vocabulary.
+same for a row whatever is beside it. Our own adapters are taken along, but for those of embedding and head.
+Anything else that changes what the modules compute, such as a hook or a quantised weight, sends the tokens
+through the modules instead. B rows, V vocabulary.
 """
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,19 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.hooks import RemovableHandle
 
 from spellbound.jamba.attention import Attention
-from spellbound.jamba.feed_forward import Router, SparseMoE
+from spellbound.jamba.feed_forward import Experts, Router, SparseMoE
 from spellbound.jamba.linear import describe_bf16
+from spellbound.jamba.lora.layers import Adapted, LoraExperts, LoraLinear, LoraRouter, LowRank
 from spellbound.jamba.mamba import CausalConv1d, MambaMixer
 from spellbound.jamba.norm import RMSNorm
 from spellbound.jamba.ops import kind_for
 from spellbound.jamba.ops.cpp.library import POINTER, load_library
 from spellbound.jamba.ops.cpp.step import (
     AttentionWeights,
+    Changes,
     FeedForwardWeights,
     Layout,
+    LowRankChange,
     MambaMemory,
     MambaWeights,
     Memory,
@@ -43,7 +47,8 @@ if TYPE_CHECKING:
 
 _HERE = __name__.rpartition(".")[0] + "."  # modules defined here, and these two, compute what we know
 _OTHERS = (nn.Embedding, nn.ModuleList)
-_ADAPTERS = _HERE + "lora."  # but for these, which change what the modules they wrap compute
+_ADAPTED = (LoraLinear, LoraRouter, LoraExperts)
+_ADAPTERS = _HERE + "lora."  # of which these are taken along, and no others
 # Up to so many rows this is the faster way with wide weights; with narrow ones it always is. Fewer where the
 # processor multiplies bfloat16, which is done by torch.
 _MANY, _MANY_HALVES = 32, 4
@@ -145,6 +150,8 @@ class _Step:
         # A forward of its own would lie in a module's dict.
         self._sized = [*held, *hooks, *(module.__dict__ for module in self._modules)]
         self._routers = [each for each in self._modules if isinstance(each, Router)]
+        self._beside = [each for each in self._modules if isinstance(each, LowRank)]
+        self._ends = (model.model.embed_tokens, model.lm_head)
         self._seen = self._look()
         self.lock = Lock()
         self.call: TokenStep | None = None
@@ -153,9 +160,10 @@ class _Step:
             self.weight, self.dtype = head_VH, head_VH.dtype
             self.vocabulary = len(base.embed_tokens.weight)
             self.attends = [isinstance(each.mixer, Attention) for each in base.layers]
-            self.drops = any(each.dropout for each in self._modules if isinstance(each, Attention))
-            layers = [_weights(cast("JambaDecoderLayer", layer)) for layer in base.layers]
-            parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, head_VH)
+            self.drops = any(each.dropout for each in self._modules if isinstance(each, Attention | LowRank))
+            decoder = [cast("JambaDecoderLayer", layer) for layer in base.layers]
+            layers, changes = [_weights(layer) for layer in decoder], [_changes(layer) for layer in decoder]
+            parts = (base.embed_tokens.weight, layers, base.final_layernorm.weight, head_VH, changes)
             self.call = TokenStep(ModelWeights(*parts), base.final_layernorm.eps)
 
     def __call__(
@@ -187,14 +195,20 @@ class _Step:
             list(map(id, map(dict.get, self._places, self._names))),
             list(map(Tensor.data_ptr, self._weights)),
             [router.top_k for router in self._routers],
+            [lora.scale for lora in self._beside],
         )
 
     def _possible(self) -> bool:
-        weights, modules = self._weights, self._modules
+        modules = self._modules
+        factors = {id(factor) for each in self._beside for factor in (each.lora_A, each.lora_B)}
+        weights = [weight for weight in self._weights if id(weight) not in factors]
         return (
             load_library() is not None
             and not self._seen[1]
             and all(_plain(module) for module in modules)
+            and all(_taken_along(each) for each in self._beside)
+            and not isinstance(self._ends[0], Adapted)
+            and not isinstance(self._ends[1], Adapted)
             and all(type(weight) is nn.Parameter and weight.is_contiguous() for weight in weights)
             and len({weight.dtype for weight in weights}) == 1
             and all(weight.device.type == "cpu" for weight in weights)
@@ -207,10 +221,24 @@ class _Step:
 
 
 def _plain(module: nn.Module) -> bool:
-    home = type(module).__module__
-    known = type(module) in _OTHERS or (home.startswith(_HERE) and not home.startswith(_ADAPTERS))
+    kind, home = type(module), type(module).__module__
+    known = kind in (*_OTHERS, *_ADAPTED, LowRank) or (
+        home.startswith(_HERE) and not home.startswith(_ADAPTERS)
+    )
     hooks = module._forward_hooks or module._forward_pre_hooks
     return known and not hooks and "forward" not in module.__dict__
+
+
+def _taken_along(lora: LowRank) -> bool:
+    """Whether the kernels can read an adapter's numbers where they lie."""
+    factors = (lora.lora_A, lora.lora_B)
+    return all(
+        type(each) is nn.Parameter
+        and each.dtype == torch.float32
+        and each.device.type == "cpu"
+        and each.is_contiguous()
+        for each in factors
+    )
 
 
 def _weights(layer: "JambaDecoderLayer") -> tuple[Mixer, FeedForwardWeights]:
@@ -227,11 +255,40 @@ def _weights(layer: "JambaDecoderLayer") -> tuple[Mixer, FeedForwardWeights]:
             mixer.head_size,
         )
     if isinstance(feed_forward, SparseMoE):
-        router, experts = feed_forward.router, feed_forward.experts
+        router: Router = _bare(feed_forward.router)
+        experts: Experts = _bare(feed_forward.experts)
         parts = (router.weight, experts.gate_up_proj, None, experts.down_proj)
         return mixing, FeedForwardWeights(norm, *parts, router.top_k)
     gate, up, down = feed_forward.gate_proj, feed_forward.up_proj, feed_forward.down_proj
     return mixing, FeedForwardWeights(norm, None, gate.weight, up.weight, down.weight, 1)
+
+
+def _changes(layer: "JambaDecoderLayer") -> Changes:
+    """Return what adapters add to a layer's products."""
+    found: dict[str, LowRankChange] = {}
+    for part in (layer.mixer, layer.feed_forward):
+        for name, module in part.named_children():
+            if isinstance(module, LoraExperts):
+                found |= _of_experts(module.gate_up_proj, module.down_proj)
+            elif isinstance(module, LoraLinear | LoraRouter):
+                lora = module.lora
+                found[name.removesuffix("_proj")] = LowRankChange(lora.lora_A, lora.lora_B, lora.scale)
+    return found
+
+
+def _of_experts(first: LowRank | None, second: LowRank | None) -> dict[str, LowRankChange]:
+    found: dict[str, LowRankChange] = {}
+    if first is not None:
+        inner = first.lora_B.shape[1] // 2
+        for name, half in (("gate", first.lora_B[:, :inner]), ("up", first.lora_B[:, inner:])):
+            found[name] = LowRankChange(first.lora_A, half, first.scale)
+    if second is not None:
+        found["down"] = LowRankChange(second.lora_A, second.lora_B, second.scale)
+    return found
+
+
+def _bare(module: nn.Module) -> Any:
+    return module.base_layer if isinstance(module, Adapted) else module
 
 
 def _mamba_weights(mixer: MambaMixer, norm: RMSNorm) -> MambaWeights:

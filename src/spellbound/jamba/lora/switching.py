@@ -21,6 +21,8 @@ class _Taken:
     def __init__(self, model: "JambaForCausalLM", content: str) -> None:
         self.content = content
         self.base = model.adapter_base
+        self.step: object = None
+        """What was written down about the model with it, as `fused_step`."""
         self.places: list[tuple[nn.Module, str, Adapted]] = []
         for name, module in model.named_modules():
             if isinstance(module, Adapted):
@@ -86,14 +88,16 @@ class AdapterSet:
         if self.on is None:
             self._bare_step = self._model.fused_step
         else:
-            for parent, leaf, module in self._of(self.on).places:
+            before = self._of(self.on)
+            before.step = self._model.fused_step
+            for parent, leaf, module in before.places:
                 setattr(parent, leaf, module.base_layer)
         if following is not None:
             for parent, leaf, module in following.places:
                 setattr(parent, leaf, module)
         self._model.adapter_base = None if following is None else following.base
-        # What was written down about the bare model holds for it again, and for no other.
-        self._model.fused_step = self._bare_step if following is None else None
+        # What was written down about the model holds again when it is what it was.
+        self._model.fused_step = self._bare_step if following is None else following.step
         self.on = name
 
     def _of(self, name: str) -> _Taken:

@@ -7,7 +7,7 @@ size, K taps, F inner, Q query heads, G key/value heads, P head size, V vocabula
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,20 +15,30 @@ from torch import Tensor
 
 from spellbound.jamba.ops.cpp.library import FLOAT, INT, LONG, POINTER, address, call, constant, structure
 
+_LowRank = structure(("A B", POINTER), ("rank", LONG), ("scale", FLOAT))
 _Mamba = structure(
     ("norm in_proj in_bias conv_weight conv_bias x_proj dt_norm b_norm c_norm dt_proj dt_bias", POINTER),
     ("A_log skip out_proj out_bias windows h next_windows next_h", POINTER),
     ("H D", LONG),
     ("N R K", INT),
     ("eps", FLOAT),
+    ("in_low x_low dt_low out_low", _LowRank),
 )
 _Pages = structure(("keys values lengths", POINTER), ("keys_at values_at page head_stride", LONG))
 _Attention = structure(
-    ("norm q_proj k_proj v_proj o_proj", POINTER), ("pages", _Pages), ("H Q G P", LONG), ("eps", FLOAT)
+    ("norm q_proj k_proj v_proj o_proj", POINTER),
+    ("pages", _Pages),
+    ("H Q G P", LONG),
+    ("eps", FLOAT),
+    ("q_low k_low v_low o_low", _LowRank),
 )
 _Rows = structure(("q y", POINTER), ("pages", _Pages), ("rows Q G P", LONG))
 _FeedForward = structure(
-    ("norm router gate up down", POINTER), ("H F experts gate_expert", LONG), ("top_k", INT), ("eps", FLOAT)
+    ("norm router gate up down", POINTER),
+    ("H F experts gate_expert", LONG),
+    ("top_k", INT),
+    ("eps", FLOAT),
+    ("router_low gate_low up_low down_low", _LowRank),
 )
 _Layer = structure(
     ("mamba", _Mamba), ("attention", _Attention), ("feed_forward", _FeedForward), ("is_attention", LONG)
@@ -36,6 +46,7 @@ _Layer = structure(
 _Token = structure(
     ("embedding norm head layers tokens logits", POINTER), ("rows count H V", LONG), ("eps", FLOAT)
 )
+_OF_FEED_FORWARD = ("router", "gate", "up", "down")
 
 
 class MambaWeights(NamedTuple):
@@ -80,6 +91,15 @@ class FeedForwardWeights(NamedTuple):
     top_k: int
 
 
+class LowRankChange(NamedTuple):
+    """An adapter beside a product, ``scale * B A`` in float32: A (R, I), B (O, R), with experts (E, R, I) and
+    (E, O, R). Of an expert's one product for gate and up, each has its half of B."""
+
+    A: Tensor
+    B: Tensor
+    scale: float
+
+
 class MambaMemory(NamedTuple):
     """Where the rows' states of a Mamba mixer lie, read only: the last inputs (K - 1, D), of the weights'
     dtype, and float32 (D, N)."""
@@ -108,6 +128,8 @@ class PagedMemory(NamedTuple):
 
 
 Mixer = MambaWeights | AttentionWeights
+Changes = Mapping[str, LowRankChange]
+"""What adapters add to a layer's products: in, x, dt, out · q, k, v, o · router, gate, up, down."""
 Memory = MambaMemory | PagedMemory
 
 
@@ -118,6 +140,7 @@ class ModelWeights(NamedTuple):
     layers: Sequence[tuple[Mixer, FeedForwardWeights]]
     norm_H: Tensor
     head_VH: Tensor
+    changes: Sequence[Changes] = ()  # of each layer; none where nothing is adapted
 
 
 class TokenStep:
@@ -133,6 +156,12 @@ class TokenStep:
             else:
                 entry.attention, entry.is_attention = _attention(mixer, eps), 1
             entry.feed_forward = _feed_forward(feed_forward, eps)
+        for entry, changes in zip(self._layers, weights.changes, strict=False):
+            mixing = entry.attention if entry.is_attention else entry.mamba
+            for name, change in changes.items():
+                part = entry.feed_forward if name in _OF_FEED_FORWARD else mixing
+                factors, rank = map(Tensor.data_ptr, change[:2]), change.A.shape[-2]
+                setattr(part, f"{name}_low", _LowRank(*factors, rank, change.scale))
         pointers = map(address, (weights.embedding_VH, weights.norm_H, weights.head_VH))
         sizes = (0, len(weights.layers), *reversed(weights.head_VH.shape))
         self._token = _Token(*pointers, ctypes.addressof(self._layers), None, None, *sizes, eps)

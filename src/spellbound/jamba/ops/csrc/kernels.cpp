@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -88,6 +89,15 @@ struct Swiglu {
     E *y, *dgate, *dup;       // the last two at rows of slope_row
     long rows, size, gate_row, up_row, slope_row;
 };
+// A low-rank change of a matrix: y += scale B A x. float32 beside weights of any kind; rank 0 where there is none.
+struct LowRank {
+    const float *A, *B;  // (rank,inputs), (outputs,rank); those of experts lie one behind the other
+    long rank;
+    float scale;
+    LowRank of_expert(long expert, long inputs, long outputs) const {
+        return {A + expert * rank * inputs, B + expert * outputs * rank, rank, scale};
+    }
+};
 template <class E>
 struct MambaStep {
     const E *norm, *in_proj, *in_bias, *conv_weight, *conv_bias, *x_proj, *dt_norm, *b_norm, *c_norm, *dt_proj, *dt_bias;
@@ -99,6 +109,7 @@ struct MambaStep {
     long H, D;
     int N, R, K;
     float eps;
+    LowRank in_low, x_low, dt_low, out_low;
 };
 // Keys and values of some rows in pages of `page` positions, (G,page,P) each: position i of a row lies in page i / page of its
 // table, a number of elements behind where the page begins. A page is a multiple of KEYS, or as long as all there is.
@@ -116,6 +127,7 @@ struct AttentionStep {
     Pages<E> pages;  // the last position of each row is written, what lies before is filled
     long H, Q, G, P;  // Q query heads, G heads of keys and values
     float eps;
+    LowRank q_low, k_low, v_low, o_low;
 };
 template <class E>
 struct AttendRows {
@@ -130,6 +142,7 @@ struct FeedForwardStep {
     long H, F, experts, gate_expert;            // gate_expert: from one expert's gate to the next one's
     int top_k;
     float eps;
+    LowRank router_low, gate_low, up_low, down_low;  // of experts, gate and up have one A, and their outputs are 2 F
 };
 template <class E>
 struct LayerStep {
@@ -346,12 +359,20 @@ struct Space {
     Rows rows(long count, long size) { return {floats(count * padded(size)), padded(size)}; }
 };
 
+inline long widest(std::initializer_list<LowRank> changes) {
+    long rank = 0;
+    for (const LowRank& each : changes) rank = std::max(rank, each.rank);
+    return rank;
+}
+
+// `low` is of one low-rank change after the other.
 template <class E>
 struct MambaSpace {
-    Rows normal, xz, conv, mixed, projected, maps, out;
+    Rows normal, xz, conv, mixed, projected, maps, out, low;
     MambaSpace(Space& space, const MambaStep<E>& s, long rows)
         : normal(space.rows(rows, s.H)), xz(space.rows(rows, 2 * s.D)), conv(space.rows(rows, s.D)), mixed(space.rows(rows, s.D)),
-          projected(space.rows(rows, s.R + 2L * s.N)), maps(space.rows(rows, s.R + 2L * s.N)), out(space.rows(rows, s.H)) {}
+          projected(space.rows(rows, s.R + 2L * s.N)), maps(space.rows(rows, s.R + 2L * s.N)), out(space.rows(rows, s.H)),
+          low(space.rows(rows, widest({s.in_low, s.x_low, s.dt_low, s.out_low}))) {}
 };
 
 // Of attention to blocks of KEYS keys: as many rows are taken at a time as their blocks find room here.
@@ -372,11 +393,12 @@ struct BlockSpace {
 };
 template <class E>
 struct AttentionSpace {
-    Rows normal, q, k, v, out;
+    Rows normal, q, k, v, out, low;
     BlockSpace blocks;
     AttentionSpace(Space& space, const AttentionStep<E>& s, long rows)
         : normal(space.rows(rows, s.H)), q(space.rows(rows, s.Q * s.P)), k(space.rows(rows, s.G * s.P)),
-          v(space.rows(rows, s.G * s.P)), out(space.rows(rows, s.H)), blocks(space, s.pages, rows, s.Q, s.P) {}
+          v(space.rows(rows, s.G * s.P)), out(space.rows(rows, s.H)),
+          low(space.rows(rows, widest({s.q_low, s.k_low, s.v_low, s.o_low}))), blocks(space, s.pages, rows, s.Q, s.P) {}
 };
 template <class E>
 struct AttendRowsSpace {
@@ -389,14 +411,17 @@ struct AttendRowsSpace {
 // Of a feed-forward layer. A pair is a row and one of its experts; pairs of one expert lie side by side, a group.
 template <class E>
 struct FeedForwardSpace {
-    Rows normal, logits, input, inner, up, output;  // the last four of each pair
+    Rows normal, logits, low, input, inner, up, output;  // the last four of each pair
+    Rows gate_low, up_low, down_low;                     // of each pair
     float *shares, *weights;                        // of each row's experts, best first, and of each pair
     int *chosen, *places;                           // of each row's experts, best first: which, and which pair
     int *experts, *begins;                          // of each group: its expert, its first pair
     FeedForwardSpace(Space& space, const FeedForwardStep<E>& s, long rows)
-        : normal(space.rows(rows, s.H)), logits(space.rows(rows, s.experts)), input(space.rows(rows * s.top_k, s.H)),
+        : normal(space.rows(rows, s.H)), logits(space.rows(rows, s.experts)),
+          low(space.rows(rows, s.router_low.rank)), input(space.rows(rows * s.top_k, s.H)),
           inner(space.rows(rows * s.top_k, s.F)), up(space.rows(rows * s.top_k, s.F)), output(space.rows(rows * s.top_k, s.H)),
-          shares(space.floats(rows * s.top_k)), weights(space.floats(rows * s.top_k)), chosen(space.ints(rows * s.top_k)),
+          gate_low(space.rows(rows * s.top_k, s.gate_low.rank)), up_low(space.rows(rows * s.top_k, s.up_low.rank)),
+          down_low(space.rows(rows * s.top_k, s.down_low.rank)), shares(space.floats(rows * s.top_k)), weights(space.floats(rows * s.top_k)), chosen(space.ints(rows * s.top_k)),
           places(space.ints(rows * s.top_k)), experts(space.ints(s.experts + 1)), begins(space.ints(s.experts + 2)) {}
 };
 template <class E>

@@ -62,6 +62,19 @@ static inline void multiply_rows(const E* W, const E* bias, long inputs, long ro
     }
 }
 
+// z = scale A x, the first half of a low-rank change; and the second: y[first..last) += B z.
+static inline void narrow(const LowRank& low, long inputs, long rows, Rows x, Rows z) {
+    if (!low.rank) return;
+    multiply_rows(low.A, (const float*)nullptr, inputs, rows, x, z, 0, low.rank);
+    for (long row = 0; row < rows; ++row)
+        for (long r = 0; r < low.rank; ++r) z[row][r] *= low.scale;
+}
+static inline void widen(const LowRank& low, long rows, Rows z, Rows y, long first, long last) {
+    if (!low.rank) return;
+    for (long o = first; o < last; ++o)
+        for (long row = 0; row < rows; ++row) y[row][o] += dot_row(low.B + o * low.rank, low.rank, z[row]);
+}
+
 // The same over all outputs, in parallel where there is enough to read. `then(first, last)` runs behind each block of them.
 template <class E, class Then>
 static void multiply(const Team& team, const E* W, const E* bias, long outputs, long inputs, long rows, Rows x, Rows y,
@@ -76,6 +89,22 @@ static void multiply(const Team& team, const E* W, const E* bias, long outputs, 
 template <class E>
 static void multiply(const Team& team, const E* W, const E* bias, long outputs, long inputs, long rows, Rows x, Rows y) {
     multiply(team, W, bias, outputs, inputs, rows, x, y, [](long, long) {});
+}
+
+// The same with a low-rank change, for which there is room in z.
+template <class E, class Then>
+static void multiply(const Team& team, const E* W, const E* bias, const LowRank& low, Rows z, long outputs, long inputs, long rows,
+                     Rows x, Rows y, const Then& then) {
+    narrow(low, inputs, rows, x, z);
+    multiply(team, W, bias, outputs, inputs, rows, x, y, [&](long first, long last) {
+        widen(low, rows, z, y, first, last);
+        then(first, last);
+    });
+}
+template <class E>
+static void multiply(const Team& team, const E* W, const E* bias, const LowRank& low, Rows z, long outputs, long inputs, long rows,
+                     Rows x, Rows y) {
+    multiply(team, W, bias, low, z, outputs, inputs, rows, x, y, [](long, long) {});
 }
 template <class E>
 static void multiply_row(const Team& team, const E* W, const E* bias, long outputs, long inputs, const float* x, float* y) {
@@ -164,19 +193,19 @@ static void mamba_step(const Team& team, const MambaStep<E>& s, long rows, Rows 
     const Rows gate = {m.xz.first + s.D, m.xz.next};
     const Rows dt = m.maps, B = {dt.first + s.R, dt.next}, C = {B.first + s.N, dt.next};
     for (long row = 0; row < rows; ++row) norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
-    multiply(team, s.in_proj, s.in_bias, 2 * s.D, s.H, rows, m.normal, m.xz);
+    multiply(team, s.in_proj, s.in_bias, s.in_low, m.low, 2 * s.D, s.H, rows, m.normal, m.xz);
     parallel(team, rows, rows * s.D * s.K, [&](long row) { conv_step(s, row, m.xz[row], m.conv[row]); });
-    multiply(team, s.x_proj, (const E*)nullptr, low, s.D, rows, m.conv, m.projected);
+    multiply(team, s.x_proj, (const E*)nullptr, s.x_low, m.low, low, s.D, rows, m.conv, m.projected);
     for (long row = 0; row < rows; ++row) {
         norm_to_float(m.projected[row], s.dt_norm, dt[row], s.R, s.eps);
         norm_to_float(m.projected[row] + s.R, s.b_norm, B[row], s.N, s.eps);
         norm_to_float(m.projected[row] + s.R + s.N, s.c_norm, C[row], s.N, s.eps);
     }
-    multiply(team, s.dt_proj, s.dt_bias, s.D, s.R, rows, dt, m.mixed, [&](long first, long last) {
+    multiply(team, s.dt_proj, s.dt_bias, s.dt_low, m.low, s.D, s.R, rows, dt, m.mixed, [&](long first, long last) {
         for (long row = 0; row < rows; row += SCANNED)
             scan_step(s, first, last, row, rows - row < SCANNED ? (int)(rows - row) : SCANNED, m.conv, gate, B, C, m.mixed);
     });
-    multiply(team, s.out_proj, s.out_bias, s.H, s.D, rows, m.mixed, m.out,
+    multiply(team, s.out_proj, s.out_bias, s.out_low, m.low, s.H, s.D, rows, m.mixed, m.out,
              [&](long first, long last) { add(x, m.out, rows, first, last); });
 }
 
@@ -267,9 +296,9 @@ static void attention_step(const Team& team, const AttentionStep<E>& s, long row
     const AttentionSpace<E> m(space, s, rows);
     const long P = s.P;
     for (long row = 0; row < rows; ++row) norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
-    multiply(team, s.q_proj, (const E*)nullptr, s.Q * P, s.H, rows, m.normal, m.q);
-    multiply(team, s.k_proj, (const E*)nullptr, s.G * P, s.H, rows, m.normal, m.k);
-    multiply(team, s.v_proj, (const E*)nullptr, s.G * P, s.H, rows, m.normal, m.v);
+    multiply(team, s.q_proj, (const E*)nullptr, s.q_low, m.low, s.Q * P, s.H, rows, m.normal, m.q);
+    multiply(team, s.k_proj, (const E*)nullptr, s.k_low, m.low, s.G * P, s.H, rows, m.normal, m.k);
+    multiply(team, s.v_proj, (const E*)nullptr, s.v_low, m.low, s.G * P, s.H, rows, m.normal, m.v);
     for (long row = 0; row < rows; ++row) {
         const long past = s.pages.lengths[row] - 1, inside = past % s.pages.page * P;
         E *keys = s.pages.key(row, past) + inside, *values = s.pages.value(row, past) + inside;
@@ -281,7 +310,7 @@ static void attention_step(const Team& team, const AttentionStep<E>& s, long row
             }
     }
     attend(team, s.pages, s.Q, s.G, P, rows, m.q, m.blocks);
-    multiply(team, s.o_proj, (const E*)nullptr, s.H, s.Q * P, rows, m.q, m.out,
+    multiply(team, s.o_proj, (const E*)nullptr, s.o_low, m.low, s.H, s.Q * P, rows, m.q, m.out,
              [&](long first, long last) { add(x, m.out, rows, first, last); });
 }
 
@@ -347,11 +376,19 @@ static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, lon
         m.chosen[row] = 0;
     }
     if (s.router) {
-        multiply(team, s.router, (const E*)nullptr, s.experts, s.H, rows, m.normal, m.logits);
+        multiply(team, s.router, (const E*)nullptr, s.router_low, m.low, s.experts, s.H, rows, m.normal, m.logits);
         for (long row = 0; row < rows; ++row) route(s, m.logits[row], m.shares + row * s.top_k, m.chosen + row * s.top_k);
     }
     const long groups = group_pairs(s, rows, m), pairs = rows * s.top_k;
     const auto of_group = [&](const Rows& each, long group) { return Rows{each[m.begins[group]], each.next}; };
+    const bool both = s.up_low.A != s.gate_low.A;  // else what one makes of the input is the other's, too
+    const Rows up_low = both ? m.up_low : m.gate_low;
+    const long outputs = 2 * s.F;  // of an expert; without experts there is but one
+    for (long group = 0; group < groups; ++group) {
+        const long expert = m.experts[group], count = m.begins[group + 1] - m.begins[group];
+        narrow(s.gate_low.of_expert(expert, s.H, outputs), s.H, count, of_group(m.input, group), of_group(m.gate_low, group));
+        if (both) narrow(s.up_low.of_expert(expert, s.H, outputs), s.H, count, of_group(m.input, group), of_group(m.up_low, group));
+    }
     const long block = block_of_rows(team, groups * s.F, 2 * s.H * (long)sizeof(E)), blocks = ceil_div(s.F, block);
     parallel(team, groups * blocks, 2 * pairs * s.F * s.H, [&](long task) {
         const long group = task / blocks, first = task % blocks * block, last = first + block < s.F ? first + block : s.F;
@@ -359,6 +396,10 @@ static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, lon
         const Rows input = of_group(m.input, group);
         multiply_rows(s.gate + expert, (const E*)nullptr, s.H, end - begin, input, of_group(m.inner, group), first, last);
         multiply_rows(s.up + expert, (const E*)nullptr, s.H, end - begin, input, of_group(m.up, group), first, last);
+        widen(s.gate_low.of_expert(m.experts[group], s.H, outputs), end - begin, of_group(m.gate_low, group),
+              of_group(m.inner, group), first, last);
+        widen(s.up_low.of_expert(m.experts[group], s.H, outputs), end - begin, of_group(up_low, group), of_group(m.up, group), first,
+              last);
         for (long pair = begin; pair < end; ++pair)
             for (long c = first; c < last; c += LANES) {
                 const int width = last - c < LANES ? (int)(last - c) : LANES;
@@ -366,12 +407,18 @@ static void feed_forward_step(const Team& team, const FeedForwardStep<E>& s, lon
                 store(m.inner[pair] + c, gated * m.weights[pair], width);
             }
     });
+    for (long group = 0; group < groups; ++group)
+        narrow(s.down_low.of_expert(m.experts[group], s.F, s.H), s.F, m.begins[group + 1] - m.begins[group],
+               of_group(m.inner, group), of_group(m.down_low, group));
     const long part = block_of_rows(team, s.H, groups * s.F * (long)sizeof(E));
     parallel(team, ceil_div(s.H, part), pairs * s.F * s.H, [&](long task) {
         const long first = task * part, last = first + part < s.H ? first + part : s.H;
-        for (long group = 0; group < groups; ++group)
-            multiply_rows(s.down + m.experts[group] * s.H * s.F, (const E*)nullptr, s.F, m.begins[group + 1] - m.begins[group],
-                          of_group(m.inner, group), of_group(m.output, group), first, last);
+        for (long group = 0; group < groups; ++group) {
+            const long expert = m.experts[group], count = m.begins[group + 1] - m.begins[group];
+            const Rows output = of_group(m.output, group);
+            multiply_rows(s.down + expert * s.H * s.F, (const E*)nullptr, s.F, count, of_group(m.inner, group), output, first, last);
+            widen(s.down_low.of_expert(expert, s.F, s.H), count, of_group(m.down_low, group), output, first, last);
+        }
         for (long row = 0; row < rows; ++row)
             for (long c = first; c < last; c += LANES) {
                 const int width = last - c < LANES ? (int)(last - c) : LANES;
