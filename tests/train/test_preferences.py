@@ -18,6 +18,7 @@ from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba.lora import load_adapter
 from spellbound.story.local import LocalGenerator
 from spellbound.train.encoding import Encoder
+from spellbound.train.log import read_log
 from spellbound.train.preferences import trainers
 from spellbound.train.preferences.rows import encoded
 from spellbound.train.preferences.run import PreferenceResult, prefer
@@ -155,9 +156,11 @@ def test_thumbs_are_learnt(values: dict[str, Any], tiny_folder: Path, tmp_path: 
     chosen, rejected = rewards(tiny_folder, result.adapter)
     assert chosen > 0 > rejected
     assert (tmp_path / "run" / "recipe.toml").is_file()
-    assert len((tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()) == len(
-        result.entries
-    )
+    logged = list(read_log(tmp_path / "run"))
+    assert len(logged) == len(result.entries)
+    for key in ("tokens", "seconds"):
+        so_far = [entry[key] for entry in logged if "loss" in entry]
+        assert 0 < so_far[0] < so_far[-1] == max(so_far)
 
 
 def test_an_adapter_is_gone_on_with_and_compared_with(
