@@ -132,6 +132,8 @@ def stage_facts(run: Path) -> Json:
 def adapter_facts(run: Path) -> Json:
     """The same of a run of `spellbound prefer`: a sample is a pair, its tokens are those of both answers."""
     last, recipe = _last_entry(run, "prefer"), read_settings(PreferenceRecipe, run / RECIPE)
+    if recipe.method != "dpo":
+        raise InputError(f"{run}: was made with {recipe.method}; the card tells of pairs: train it with dpo")
     told = []
     for path in recipe.data.pairs:
         pairs = list(read_pairs([path]))

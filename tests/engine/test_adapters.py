@@ -1,7 +1,11 @@
 """Adapters by name on one base: each request is written with its own, and nothing of another is met."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from spellbound.engine import Disk, Engine, Request, SamplingParams, StoryCache
 from spellbound.errors import EngineBusy, ModelError
 from spellbound.jamba import JambaForCausalLM
 from spellbound.jamba.lora import LoraSettings, adapter_parameters, attach_lora, load_adapter, save_adapter
+from spellbound.jamba.lora.attach import put_adapter
 from tests.conftest import make_model
 
 TARGETS = ("in_proj", "q_proj", "experts.down_proj", "dt_proj")
@@ -105,6 +110,55 @@ def test_another_adapter_of_the_same_name_begins_anew_also_on_disk(
     first.close()
     assert write(engine_with(folders["bert"]), "latest") == (other, len(PROMPT))
     assert write(engine_with(folders["anna"]), "latest") == (one, len(PROMPT))
+
+
+def test_an_adapter_is_not_exchanged_under_a_request_that_comes_meanwhile(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = write(engine, "anna")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        reading.set()
+        assert go_on.wait(20)
+        return load_adapter(*arguments)
+
+    monkeypatch.setattr("spellbound.jamba.lora.switching.load_adapter", slowly)
+    write_adapter(tmp_path / "another", 7)
+    with ThreadPoolExecutor(2) as pool:
+        adding = pool.submit(engine.add_adapter, "anna", tmp_path / "another")
+        assert reading.wait(20)
+        written = pool.submit(write, engine, "anna")
+        while engine.load == (0, 0):
+            time.sleep(0.01)
+        go_on.set()
+        with pytest.raises(EngineBusy):
+            adding.result()
+        assert written.result()[0] == before
+    engine.add_adapter("anna", tmp_path / "another")
+    assert write(engine, "anna")[0] != before
+
+
+def test_an_adapter_that_cannot_be_put_on_leaves_the_model_as_it_was(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare, _ = write(engine, None)
+    write_adapter(tmp_path / "carl", 7)
+    calls = count(1)
+
+    def fails(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise RuntimeError("out of memory")
+        return put_adapter(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spellbound.jamba.lora.folder.put_adapter", fails)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            engine.add_adapter("carl", tmp_path / "carl")
+    engine.cache.forget()
+    assert write(engine, None)[0] == bare
+    engine.add_adapter("carl", tmp_path / "carl")
+    assert write(engine, "carl")[0] != bare
 
 
 def test_the_bare_model_is_what_it_was(engine: Engine) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from spellbound.engine import Disk, Engine, Generation, Request, SamplingParams, StoryCache, generate
-from spellbound.errors import EngineBusy, EnvironmentFault
+from spellbound.errors import EngineBusy, EnvironmentFault, InputError
 from spellbound.jamba import JambaForCausalLM
 
 
@@ -109,9 +109,41 @@ def test_a_beginning_that_several_share_is_read_once(tiny_model: JambaForCausalL
     generations, texts = started(engine, *(Request(prompt_ids=ids, params=greedy(12)) for ids in prompts))
     assert [text.result() for text in texts] == [alone(tiny_model, ids, 12) for ids in prompts]
     read = [each.stats.prefill_tokens for each in generations]
-    # Of the one that ends within the shared part the last token is read twice: it needs the logits behind it.
-    assert read == [400, 0, 50, 30, 1, 0]
-    assert [each.stats.reused_tokens for each in generations] == [0, 400, 400, 400, 299, 400]
+    # The one that ends within the shared part needs the logits there, and states are 64 tokens apart.
+    assert read == [400, 0, 50, 30, 300 - 256, 0]
+    assert [each.stats.reused_tokens for each in generations] == [0, 400, 400, 400, 256, 400]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_who_waits_may_end_with_the_first_token(tiny_model: JambaForCausalLM, count: int) -> None:
+    engine, prompt = Engine(tiny_model, chunk=4), story(1, 200)
+    (first,) = alone(tiny_model, prompt, 1)
+    for stops, expected in (({first}, []), (set[int](), alone(tiny_model, prompt, count))):
+        asked = Request(prompt_ids=prompt, params=greedy(count), stop_ids=frozenset(stops))
+        generations, texts = started(engine, asked, asked, asked)
+        assert [text.result() for text in texts] == [expected] * 3
+        assert [each.stats.written_tokens for each in generations] == [len(expected)] * 3
+        engine.cache.forget()
+    assert not engine.closed
+
+
+def test_who_waits_may_fail_at_the_first_token(tiny_model: JambaForCausalLM) -> None:
+    class Broken:
+        finished = False
+
+        def allowed(self) -> torch.Tensor:
+            raise InputError("nothing can come here")
+
+        def commit(self, token: int) -> None:
+            raise AssertionError
+
+    engine, prompt = Engine(tiny_model, chunk=4), story(1, 200)
+    well = Request(prompt_ids=prompt, params=greedy(3))
+    ill = Request(prompt_ids=prompt, params=greedy(3), constraint=Broken())
+    _, texts = started(engine, well, ill, well)
+    with pytest.raises(InputError, match="nothing can come here"):
+        texts[1].result()
+    assert texts[0].result() == texts[2].result() == alone(tiny_model, prompt, 3)
 
 
 def test_who_waits_for_one_that_leaves_goes_on_from_there(tiny_model: JambaForCausalLM) -> None:
@@ -132,6 +164,7 @@ def test_nobody_waits_for_one_of_another_space_or_without_room_for_its_state(
         engine = Engine(tiny_model, chunk=4, cache=StoryCache(max_bytes=max_bytes))
         asked = (Request(prompt_ids=prompt, params=greedy(5), space=space) for space in spaces)
         generations, texts = started(engine, *asked)
+        assert all(stream.lead is None for stream in engine._running)
         assert [text.result() for text in texts] == [alone(tiny_model, prompt, 5)] * 2
         assert [each.stats.prefill_tokens for each in generations] == [200, 200]
 

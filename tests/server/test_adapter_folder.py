@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spellbound.server import app
-from spellbound.server.offers import require_name
+from spellbound.server.offers import require_adapter_name
 from spellbound.story.adapter_folder import WEIGHTS, AdapterFolder
 from spellbound.story.completion import EngineSettings
 from spellbound.story.local import LocalGenerator
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 def site(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(app, "_LOOK_AGAIN_S", 0.0)
     generator = LocalGenerator(tiny_folder, settings=EngineSettings(max_streams=4))
-    beside = AdapterFolder(folder, generator.engine, require_name)
+    beside = AdapterFolder(folder, generator.engine, require_adapter_name)
     assert beside.refresh() == []
     with running({"tiny": generator}, refresh=beside.refresh) as site:
         yield site
@@ -52,8 +53,10 @@ def test_an_adapter_that_comes_is_offered_and_one_that_goes_is_not(site: Site, f
     bare = said(site, "tiny")
     write_adapter(folder / "anna", 0)
     assert said(site, "tiny:anna") != bare  # asked for before anybody listed it
+    assert site.post("/v1/chat/completions", {"model": "tiny:bert", "messages": HELLO}).status_code == 404
     assert names(site) == ["tiny", "tiny:anna"]
     shutil.rmtree(folder / "anna")
+    assert names(site) == ["tiny"]
     assert site.post("/v1/chat/completions", {"model": "tiny:anna", "messages": HELLO}).status_code == 404
     assert said(site, "tiny") == bare
 
@@ -63,9 +66,44 @@ def test_an_adapter_that_was_trained_further_is_read_anew(site: Site, folder: Pa
     before = said(site, "tiny:anna")
     shutil.rmtree(folder / "anna")
     write_adapter(folder / "anna", 1)
+    assert names(site) == ["tiny", "tiny:anna"]
     after = said(site, "tiny:anna")
     write_adapter(folder / "bert", 1)
     assert after == said(site, "tiny:bert") != before
+
+
+def test_one_of_the_same_size_and_time_is_another(site: Site, folder: Path, tmp_path: Path) -> None:
+    write_adapter(folder / "anna", 0)
+    before = said(site, "tiny:anna")
+    times = (folder / "anna" / WEIGHTS).stat()
+    write_adapter(tmp_path / "new", 1)
+    os.utime(tmp_path / "new" / WEIGHTS, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (tmp_path / "new" / WEIGHTS).replace(folder / "anna" / WEIGHTS)
+    assert names(site) == ["tiny", "tiny:anna"]
+    assert said(site, "tiny:anna") != before
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[" * 100_000, "cannot be read"),
+        ('{"peft_type": "LORA", "r": 2, "lora_alpha": 1' + "0" * 400 + "}", "an alpha is not a number"),
+        ('{"peft_type": "LORA", "r": 2, "rank_pattern": {"(?i)x": 3}}', "is no regular expression"),
+    ],
+    ids=["nested", "huge", "flags"],
+)
+def test_a_folder_of_nonsense_is_named_and_the_others_are_offered(
+    site: Site, folder: Path, caplog: pytest.LogCaptureFixture, config: str, words: str
+) -> None:
+    write_adapter(folder / "anna", 0)
+    (folder / "anna" / "adapter_config.json").write_text(config)
+    write_adapter(folder / "bert", 0)
+    (folder / "none").mkdir(mode=0)
+    assert names(site) == names(site) == names(site) == ["tiny", "tiny:bert"]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == app.__name__]
+    assert told.startswith(f"{folder / 'anna'}: cannot be used: ")
+    assert words in told
+    assert "\n" not in told
 
 
 def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
@@ -74,15 +112,16 @@ def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
     write_adapter(folder / "anna", 0)
     write_adapter(folder / "no name!", 0)
     write_adapter(folder / ".draft", 0)
+    write_adapter(folder / "anna-plain", 0)
     whole = said(site, "tiny:anna")
     half = (folder / "anna" / WEIGHTS).read_bytes()[:-40]  # as while it is being copied
     (folder / "anna" / WEIGHTS).write_bytes(half)
-    assert names(site) == ["tiny", "tiny:anna"]
+    assert names(site) == names(site) == names(site) == ["tiny", "tiny:anna"]
     assert said(site, "tiny:anna") == whole
     told = [record.getMessage() for record in caplog.records if record.name == app.__name__]
-    assert len(told) == 2
-    assert "'no name!' is no name" in told[0]
-    assert "anna" in told[1]
+    assert len(told) == 3
+    for words in ("'no name!' is no name", "'anna-plain' is no name", f"{folder / 'anna'}: "):
+        assert sum(words in each for each in told) == 1
     shutil.rmtree(folder)
     assert names(site) == ["tiny", "tiny:anna"]
     assert caplog.records[-1].getMessage() == f"{folder}: no such file or directory"

@@ -564,4 +564,4 @@ def test_who_ended_a_passage_is_logged_without_words(
     with before(loopback.url) as front:
         assert front.post(TEXT, BODIES[TEXT]).status_code == 502
     logged = [each.getMessage() for each in caplog.records if each.name == "spellbound.story"]
-    assert logged == [f"server {loopback.host}: failed, ended by 'content_filter'"]
+    assert logged == [f"server {loopback.host}: failed, ended by content_filter"]

@@ -10,7 +10,7 @@ from typing import Protocol
 from spellbound.errors import InputError
 from spellbound.files import words_of
 from spellbound.server.app import create_app
-from spellbound.server.offers import require_name
+from spellbound.server.offers import require_adapter_name, require_name
 from spellbound.server.run import listen, serve
 from spellbound.server.settings import ServeSettings
 from spellbound.story import ServerSettings, Upstream, find_model
@@ -74,8 +74,9 @@ class Here:
         made = LocalGenerator(folder, device=self.device, dtype=self.dtype, settings=self.engine)
         if self.adapters is None:
             return Loaded(name=name, model=made)
-        beside = AdapterFolder(self.adapters, made.engine, require_name)
-        if faults := beside.refresh():
+        beside = AdapterFolder(self.adapters, made.engine, require_adapter_name)
+        # Twice: what is wrong is said when it is still so at the second look.
+        if faults := beside.refresh() or beside.refresh():
             made.close()
             raise InputError(faults[0])
         return Loaded(name=name, model=made, refresh=beside.refresh)

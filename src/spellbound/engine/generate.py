@@ -26,13 +26,13 @@ from spellbound.engine.requests import FinishReason, Generation, Request, Ticket
 from spellbound.engine.sampling import sample, scores
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
 from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
-from spellbound.jamba.lora import AdapterSet
+from spellbound.jamba.lora import AdapterSet, read_adapter
 
 _SPACING = 1024
 """Prompt tokens between two snapshots of a long prompt."""
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
 _SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
-_WORTH_WAITING = 64  # tokens that another request is about to read, too
+_WORTH_WAITING = 64  # tokens that another request is about to read, too; states for that lie so far apart
 
 
 class Engine:
@@ -94,13 +94,18 @@ class Engine:
 
         ModelError if it does not fit the model, EngineBusy if requests of one of that name are being written.
         """
+        self._require_unused(name)
+        adapter = read_adapter(folder)
         with self._model_lock:
-            self._require_unused(name)
-            self._adapters.add(name, folder)
+            taken = self._adapters.take(adapter)
+            with self._changed:  # from here to the exchange nobody comes in who would be of both
+                self._require_unused(name)
+                self._adapters.put(name, taken)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter; ModelError if there is none, EngineBusy if requests of it are being written."""
-        with self._model_lock:
+        self._require_unused(name)
+        with self._model_lock, self._changed:
             self._require_unused(name)
             self._adapters.remove(name)
 
@@ -109,6 +114,11 @@ class Engine:
         """Requests that are worked on, and that wait."""
         with self._changed:
             return len(self._running), len(self._waiting)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests."""
+        return self._closed
 
     def is_here(self) -> bool:
         """Say whether this is called on the engine's own thread."""
@@ -156,7 +166,7 @@ class Engine:
         """Let nobody wait for an engine that has ended."""
         with self._changed:
             self._closed = True
-            waiting, self._waiting = list(self._waiting), deque()
+            waiting, self._waiting = [*self._entering, *self._waiting], deque()
         for stream in self._running:
             self._leave(stream, "cancelled", error)
         self._running = []
@@ -167,12 +177,13 @@ class Engine:
         """Admit, drop who left, read one batch, choose the next tokens."""
         self._admit()
         for stream in self._running:
-            if not stream.left and (reason := stream.ticket.ends()):
+            if stream.left:
+                continue
+            if reason := stream.ticket.ends():
                 self._leave(stream, reason)
-        self._running = [stream for stream in self._running if not stream.left]
-        for stream in self._running:
-            if stream.lead is not None and stream.lead.over:
+            elif stream.lead is not None and stream.lead.over:
                 self._go_on(stream, stream.lead)
+        self._running = [stream for stream in self._running if not stream.left]
         batch = self._batch()
         if not batch:
             return
@@ -206,10 +217,10 @@ class Engine:
         for ticket in turn:
             try:
                 stream = _Stream(self, ticket)
+                stream.follow(self._running)
             except Exception as error:  # noqa: BLE001 (goes to the reader)
                 ticket.end("cancelled", error)
                 continue
-            stream.follow(self._running)
             self._running = [*self._running, stream]
             if stream.writing:
                 self._choose(stream)
@@ -403,8 +414,11 @@ class _Stream:
         if other.space != self.space:
             return 0
         shared = shared_length(self.prompt, other.prompt)
+        if shared == len(other.prompt):  # there it stops anyway
+            return shared
         # Behind the last token of a prompt the logits are wanted, too, and only its own reader makes them.
-        return shared if len(other.prompt) <= len(self.prompt) else min(shared, len(self.prompt) - 1)
+        shared = min(shared, len(self.prompt) - 1)
+        return shared - shared % _WORTH_WAITING
 
     def keep_at(self, place: int) -> None:
         """Have the state there kept, too."""

@@ -16,7 +16,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spellbound.errors import InputError
 from spellbound.server import answers, replies, stories
 from spellbound.server.bridge import EventStream, unless_gone
 from spellbound.server.errors import ApiError
@@ -56,7 +55,8 @@ class Service:
         """Serve these models; what they have besides is kept up to date by `refresh`."""
         self.settings = settings
         self.offers = Offers(models)
-        self._refresh, self._looking, self._looked = refresh, asyncio.Lock(), time.monotonic()
+        self._refresh, self._looked = refresh, time.monotonic()
+        self._look: asyncio.Task[None] | None = None
         self.metrics = Metrics(self.offers.completers)
         self.gate = Gate(settings.max_per_client)
         self.started = int(time.time())
@@ -65,26 +65,41 @@ class Service:
         """Let a request in. No header counts: whoever asks writes those."""
         return self.gate.enter(request.client.host if request.client else "")
 
-    async def look_again(self) -> None:
-        """Offer what there is by now; a fault goes to the log, and whatever it concerns stays as it was."""
+    def look_again(self) -> "asyncio.Task[None] | None":
+        """Begin to look what there is by now, once a second at most; return the look that goes on, if any."""
+        if self._look is not None and not self._look.done():
+            return self._look
         if self._refresh is None or time.monotonic() < self._looked + _LOOK_AGAIN_S:
-            return
-        async with self._looking:  # who comes meanwhile may ask for what is just being read
-            if time.monotonic() < self._looked + _LOOK_AGAIN_S:
-                return
-            try:
-                for fault in await run_in_threadpool(self._refresh):
-                    _LOG.warning("%s", fault)
-                self.offers = Offers(self.offers.completers)
-            except InputError as error:
-                _LOG.warning("%s", error)
-            finally:
-                self._looked = time.monotonic()
+            return None
+        self._look = asyncio.create_task(self._look_now(self._refresh))
+        return self._look
+
+    async def _look_now(self, refresh: Refresh) -> None:
+        """Offer what there is; a fault goes to the log, and whatever it concerns stays as it was."""
+        try:
+            for fault in await run_in_threadpool(refresh):
+                _LOG.warning("%s", fault)
+            self.offers = Offers(self.offers.completers)
+        except Exception as error:  # noqa: BLE001 (what is offered already goes on)
+            _LOG.warning("looking for adapters: %s: %s", type(error).__name__, error)
+        finally:
+            self._looked = time.monotonic()
 
     async def find(self, name: str | None) -> Offer:
-        """Return a model by its name, the first one for none; ApiError if there is no such model."""
-        await self.look_again()
+        """Return a model by its name, the first one for none; ApiError if there is no such model.
+
+        Only who asks for one that is not offered yet waits for the look.
+        """
+        look = self.look_again()
+        if look is not None and name and name not in self.offers:
+            await asyncio.wait({look})
         return self.offers.find(name)
+
+    async def all(self) -> list[Offer]:
+        """Return every model there is by now."""
+        if look := self.look_again():
+            await asyncio.wait({look})
+        return list(self.offers)
 
     def model_object(self, offer: Offer) -> dict[str, Any]:
         """Say what a model is."""
@@ -253,8 +268,7 @@ def _add_rest(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=None, responses=replies.replies(replies.ModelList))
     async def models() -> dict[str, Any]:
         """Name every model."""
-        await service.look_again()
-        return {"object": "list", "data": [service.model_object(offer) for offer in service.offers]}
+        return {"object": "list", "data": [service.model_object(each) for each in await service.all()]}
 
     @app.get("/v1/models/{name}", response_model=None, responses=replies.replies(replies.ModelObject, 404))
     async def model(name: str) -> dict[str, Any]:

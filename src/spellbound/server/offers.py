@@ -35,7 +35,7 @@ class Offers:
         self._offers: dict[str, Offer] = {}
         for base, completer in models.items():
             for adapter in (None, *completer.adapters):
-                name = require_name(base) if adapter is None else f"{base}:{require_name(adapter)}"
+                name = require_name(base) if adapter is None else f"{base}:{require_adapter_name(adapter)}"
                 for offered, plain in ((name, False), (f"{name}{PLAIN}", True)):
                     if offered in self._offers:
                         raise InputError(f"two models would be called {offered!r}; rename one of them")
@@ -50,6 +50,10 @@ class Offers:
         """Yield every model, the one that is meant where none is named first."""
         return iter(self._offers.values())
 
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is a model of this name."""
+        return name in self._offers
+
     def find(self, name: str | None) -> Offer:
         """Return a model by its name, the first one for none; ApiError if there is no such model."""
         if not name:
@@ -63,6 +67,13 @@ class Offers:
                 code="model_not_found",
             )
         return self._offers[name]
+
+
+def require_adapter_name(name: str) -> str:
+    """Return an adapter's name; InputError for one that clients could misread, as that of a plain model."""
+    if name.endswith(PLAIN):
+        raise InputError(f"{name!r:.80} is no name for an adapter, for plain models end so; give another")
+    return require_name(name)
 
 
 def require_name(name: str) -> str:

@@ -23,7 +23,7 @@ class Holder(Protocol):
         """Forget an adapter. EngineBusy if it is in use."""
 
 
-_Stamp = tuple[tuple[str, int, int], ...]
+_Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass
@@ -35,19 +35,25 @@ class AdapterFolder:
     require_name: Callable[[str], str]
     """Raises InputError for what cannot be an adapter's name."""
     _taken: dict[str, _Stamp] = field(default_factory=dict)
+    _failed: dict[str, _Stamp] = field(default_factory=dict)
+    """What could not be read and may still be being copied."""
     _refused: dict[str, _Stamp] = field(default_factory=dict)
+    """What could not be read twice; it is not tried again until it changes."""
+    _lost: str = ""
+    """What was wrong with the folder itself when last looked at."""
 
     def refresh(self) -> list[str]:
-        """Look once more; return a line for each thing that is wrong, once for as long as it stays as it is.
+        """Look once more; return a line for each thing that is wrong, the second time that it is found so.
 
-        What is being written with is looked at again when it is not. An adapter that cannot be read, for one
-        because it is still being copied, leaves the one that was there before.
+        What is being written with is looked at again when it is not. An adapter that cannot be read leaves
+        the one that was there before.
         """
         try:
             there = {each.name: stamp for each in sorted(self.folder.iterdir()) if (stamp := _stamp(each))}
         except OSError as error:
-            return self._once("", ((words_of(error), 0, 0),), f"{self.folder}: {words_of(error)}")
-        self._refused = {name: stamp for name, stamp in self._refused.items() if there.get(name) == stamp}
+            before, self._lost = self._lost, words_of(error)
+            return [] if before == self._lost else [f"{self.folder}: {self._lost}"]
+        self._lost = ""
         for name in self._taken.keys() - there.keys():
             with suppress(EngineBusy):
                 self.holder.remove_adapter(name)
@@ -56,25 +62,31 @@ class AdapterFolder:
         return [fault for name in new for fault in self._take(name, there[name])]
 
     def _take(self, name: str, stamp: _Stamp) -> list[str]:
+        if self._refused.get(name) == stamp:
+            return []
         try:
             self.holder.add_adapter(self.require_name(name), self.folder / name)
         except EngineBusy:
             return []
-        except (InputError, OSError) as error:
-            return self._once(name, stamp, str(error))
+        except Exception as error:  # noqa: BLE001 (whatever is in that folder, the others are taken)
+            first, self._failed[name] = self._failed.get(name) != stamp, stamp
+            if first:
+                return []
+            self._refused[name] = stamp
+            told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            return [f"{self.folder / name}: cannot be used: {told}".replace("\n", " ")]
         self._taken[name] = stamp
         return []
 
-    def _once(self, name: str, stamp: _Stamp, fault: str) -> list[str]:
-        if self._refused.get(name) == stamp:
-            return []
-        self._refused[name] = stamp
-        return [fault]
-
 
 def _stamp(folder: Path) -> _Stamp | None:
-    """Return what changes when an adapter does; None for what is none, and for drafts (`.…`)."""
-    if folder.name.startswith(".") or not (folder / CONFIG).is_file():
+    """Return what changes when an adapter does; None for what is none or not ours to read, and for drafts."""
+    if folder.name.startswith("."):
         return None
-    stats = [(name, (folder / name).stat()) for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+    try:
+        if not (folder / CONFIG).is_file():
+            return None
+        stats = [(name, (folder / name).stat()) for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+    except OSError:
+        return None
+    return tuple((name, it.st_mtime_ns, it.st_ctime_ns, it.st_ino, it.st_size) for name, it in stats)

@@ -106,12 +106,13 @@ class Asked:
             if self._begun:
                 what, patience = ("no further text", settings.between_tokens_s)
             message = f"{what} for {patience:g} s; it may be overloaded: try again later"
-            raise ServerStopped(f"{place_of(settings)}: {message}", fault="silent")
+            raise ServerStopped(f"{place_of(settings)}: {message}", fault="silent", broke=what)
         if failure is not None and self._begun:
             raise ServerStopped(
                 f"{place_of(settings)}: broken off after {self._characters} characters: {failure.reason};"
                 " keep what there is and go on from there",
                 status=failure.status,
+                broke=f"broken off after {self._characters} characters",
             )
         return failure
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from spellbound.errors import EnvironmentFault
@@ -17,6 +17,7 @@ class Background:
     def __init__(self, name: str) -> None:
         """Begin a thread of this name."""
         self._loop = asyncio.new_event_loop()
+        self._lock, self._closing = Lock(), False
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -26,20 +27,20 @@ class Background:
         EnvironmentFault after the end; then nothing is told.
         """
         running = Running(self._loop)
-        try:
-            self._loop.call_soon_threadsafe(running.start, work, ended)
-        except RuntimeError:
-            work.close()
-            raise EnvironmentFault("this is closed; make another one") from None
-        return running
+        with self._lock:
+            if not self._closing:
+                self._loop.call_soon_threadsafe(running.start, work, ended)
+                return running
+        work.close()
+        raise EnvironmentFault("this is closed; make another one")
 
     def close(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
-        if self._thread.is_alive():
-            try:
+        with self._lock:
+            if not self._closing:
+                self._closing = True
+                # Behind whatever was begun before, which is then among what is cancelled.
                 self._loop.call_soon_threadsafe(self._loop.stop)
-            except RuntimeError:  # closed between the two lines
-                return
         self._thread.join(_JOIN_S)
 
     def _run(self) -> None:

@@ -16,6 +16,8 @@ _CHARACTERS_A_TOKEN = 64  # on an average
 _CHARACTERS_AT_LEAST = 1024  # a single token may be a line of blanks
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _COMPLETED: dict[str, CompletionReason] = {"stop": "stop", "length": "length"}
+_FINISHES = ("content_filter", "tool_calls", "function_call", "abort", "error")
+"""What servers say, besides; anything else may be words of a story."""
 Given = TypeVar("Given")
 Reason = TypeVar("Reason", bound=str)
 
@@ -60,7 +62,7 @@ class _Source:
         if finish and finish not in known:
             raise ServerStopped(
                 f"{self._place}: {finish!r:.40} ended the passage, not the model; look into the server's log",
-                broke=f"ended by {finish!r:.40}",
+                broke=f"ended by {finish}" if finish in _FINISHES else "ended by neither model nor reader",
             )
         return known[finish] if finish else None
 

@@ -5,7 +5,7 @@ are kept and read in PEFT's format.
 """
 
 from spellbound.jamba.lora.attach import adapter_parameters, attach_lora, detach_adapter, merge_adapter
-from spellbound.jamba.lora.folder import load_adapter, save_adapter
+from spellbound.jamba.lora.folder import load_adapter, read_adapter, save_adapter
 from spellbound.jamba.lora.inspection import AdapterReport, TensorReport, inspect_adapter
 from spellbound.jamba.lora.plan import LoraPlan, LoraRow, plan_lora
 from spellbound.jamba.lora.settings import LoraSettings
@@ -25,5 +25,6 @@ __all__ = [
     "load_adapter",
     "merge_adapter",
     "plan_lora",
+    "read_adapter",
     "save_adapter",
 ]

@@ -1,7 +1,6 @@
 """Adapters in folders, in PEFT's format: adapter_config.json and adapter_model.safetensors."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from spellbound.jamba.lora.attach import (
     adapter_parameters,
     adapters,
     base_fingerprint,
+    detach_adapter,
     put_adapter,
     require_bare,
 )
@@ -42,6 +43,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "target_modules": (list, str),
     "target_parameters": list,
 }
+_STRONGEST = 1e30  # an alpha
+_HEADER_AT = 8  # in a safetensors file, behind the header's length
 _BASE = "spellbound_base"  # in the file's metadata: the fingerprint of the weights below
 
 
@@ -113,11 +116,14 @@ def write_adapter(
         (draft / CONFIG).write_text(text, encoding="utf-8")
 
 
-def load_adapter(model: "JambaForCausalLM", folder: Path, *, trainable: bool = False) -> LoraPlan:
+def load_adapter(
+    model: "JambaForCausalLM", folder: Path | AdapterFile, *, trainable: bool = False
+) -> LoraPlan:
     """Put a saved adapter on a model, of ours or of PEFT's making, all of it or nothing.
 
-    Adapters of single experts, as checkpoints of transformers 4 had them, become ours. ``trainable`` freezes
-    the model and lets the adapter learn on; otherwise the adapter is frozen and the model left as it is.
+    It may have been read already. Adapters of single experts, as checkpoints of transformers 4 had them,
+    become ours. ``trainable`` freezes the model and lets the adapter learn on; otherwise the adapter is
+    frozen and the model left as it is.
 
     Raises:
         ModelError: no adapter, one that fits only in part, one that is more than low-rank products, or a
@@ -125,21 +131,29 @@ def load_adapter(model: "JambaForCausalLM", folder: Path, *, trainable: bool = F
     """
     require_bare(model)
     sites = find_sites(model)
-    adapter = read_adapter(folder)
+    adapter = folder if isinstance(folder, AdapterFile) else read_adapter(folder)
     fit = Fit.of(model, sites, adapter.config, adapter.tensors)
     if fit.faults:
-        raise ModelError(f"{folder}: the adapter does not fit the model: {fit.faults[0]}")
+        raise ModelError(f"{adapter.folder}: the adapter does not fit the model: {fit.faults[0]}")
     plan = plan_of(model, [(factors.site, factors.rank) for factors in fit.factors])
-    model.adapter_base = adapter.base or base_fingerprint(model)
+    base = adapter.base or base_fingerprint(model)
+    dropout = float(adapter.config.get("lora_dropout") or 0.0)
+    try:
+        with torch.no_grad():
+            for factors in fit.factors:
+                lora = put_adapter(model, factors.site, factors.rank, factors.alpha, dropout)
+                lora.lora_A.copy_(factors.A)
+                lora.lora_B.copy_(factors.B)
+                lora.requires_grad_(trainable)
+    except BaseException:  # mostly for want of memory; half an adapter would change what the model says
+        if adapters(model):
+            detach_adapter(model)
+        raise
+    model.adapter_base = base
     if trainable:
         model.requires_grad_(False)
-    dropout = float(adapter.config.get("lora_dropout") or 0.0)
-    with torch.no_grad():
-        for factors in fit.factors:
-            lora = put_adapter(model, factors.site, factors.rank, factors.alpha, dropout)
-            lora.lora_A.copy_(factors.A)
-            lora.lora_B.copy_(factors.B)
-            lora.requires_grad_(trainable)
+        for lora in adapters(model).values():
+            lora.requires_grad_(True)
     return plan
 
 
@@ -150,17 +164,19 @@ def read_adapter(folder: Path) -> AdapterFile:
             raise ModelError(f"{folder}: {name} is missing; give the folder of a PEFT adapter")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / CONFIG}: cannot be read: {error}; take the adapter again") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise ModelError(f"{folder / CONFIG}: peft_type is {kind!r}; only 'LORA' adapters can be used")
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError) as error:
+        # Not mapped: whoever writes over the file meanwhile would end this process.
+        data = (folder / WEIGHTS).read_bytes()
+        tensors = load_tensors(data)
+        header = json.loads(data[_HEADER_AT : _HEADER_AT + int.from_bytes(data[:_HEADER_AT], "little")])
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS}: not a whole safetensors file: {error}") from error
+    metadata = header.get("__metadata__") or {}
     if not tensors:
         raise ModelError(f"{folder / WEIGHTS}: holds no tensors; take the adapter again")
     _check_types(folder / CONFIG, config)
@@ -177,16 +193,17 @@ def _check_types(file: Path, config: Mapping[str, Any]) -> None:
     if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
         raise ModelError(f"{file}: a rank is not a whole number from 1; take the adapter again")
     strengths = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in strengths):
+    if not all(isinstance(each, int | float) and abs(each) < _STRONGEST for each in strengths):
         raise ModelError(f"{file}: an alpha is not a number; take the adapter again")
     if not 0 <= float(config.get("lora_dropout") or 0.0) < 1:
         raise ModelError(f"{file}: lora_dropout is {config['lora_dropout']}; give a share from 0 to below 1")
-    expressions = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
+    patterns = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
+    expressions = {each: rf"(.*\.)?({each})$" for each in patterns}  # as PEFT puts them, and we
     if isinstance(config.get("target_modules"), str):
-        expressions.append(config["target_modules"])
-    for expression in expressions:
+        expressions[config["target_modules"]] = config["target_modules"]
+    for expression, used in expressions.items():
         try:
-            re.compile(expression)
+            re.compile(used)
         except re.error as error:
             raise ModelError(f"{file}: {expression!r} is no regular expression: {error}; mend it") from error
 

@@ -8,15 +8,15 @@ from torch import nn
 
 from spellbound.errors import ModelError
 from spellbound.jamba.lora.attach import adapters, detach_adapter, require_bare
-from spellbound.jamba.lora.folder import load_adapter
+from spellbound.jamba.lora.folder import AdapterFile, load_adapter, read_adapter
 from spellbound.jamba.lora.layers import Adapted
 
 if TYPE_CHECKING:
     from spellbound.jamba.model import JambaForCausalLM
 
 
-class _Taken:
-    """An adapter that is off: its modules and their places."""
+class TakenAdapter:
+    """An adapter of a model that may be off: its modules and their places."""
 
     def __init__(self, model: "JambaForCausalLM", content: str) -> None:
         self.content = content
@@ -40,7 +40,7 @@ class AdapterSet:
         """Take a model without an adapter; ModelError for another."""
         require_bare(model)
         self._model = model
-        self._taken: dict[str, _Taken] = {}
+        self._taken: dict[str, TakenAdapter] = {}
         self._bare_step: object = None
         self.on: str | None = None
         """The name of the one that is on."""
@@ -60,17 +60,27 @@ class AdapterSet:
 
     def add(self, name: str, folder: Path) -> None:
         """Read an adapter from a folder, in place of one of that name. ModelError if it does not fit."""
+        self.put(name, self.take(read_adapter(folder)))
+
+    def take(self, adapter: AdapterFile) -> TakenAdapter:
+        """Make an adapter ready to be worn; none is on then. ModelError if it does not fit."""
         self.wear(None)
-        load_adapter(self._model, folder)
+        load_adapter(self._model, adapter)
         digest = hashlib.sha256()
         for place, lora in adapters(self._model).items():
             digest.update(f"{place} {lora.scale}".encode())
             for factor in (lora.lora_A, lora.lora_B):
                 digest.update(factor.detach().float().cpu().numpy().tobytes())
-        taken = _Taken(self._model, digest.hexdigest()[:32])
+        taken = TakenAdapter(self._model, digest.hexdigest()[:32])
         detach_adapter(self._model)
         for _, _, module in taken.places:
             module.eval()
+        return taken
+
+    def put(self, name: str, taken: TakenAdapter) -> None:
+        """Give an adapter a name, in place of one that has it."""
+        if self.on == name:
+            self.wear(None)
         self._taken[name] = taken
 
     def remove(self, name: str) -> None:
@@ -100,7 +110,7 @@ class AdapterSet:
         self._model.fused_step = self._bare_step if following is None else following.step
         self.on = name
 
-    def _of(self, name: str) -> _Taken:
+    def _of(self, name: str) -> TakenAdapter:
         if name not in self._taken:
             known = ", ".join(self._taken) or "none"
             raise ModelError(f"there is no adapter {name!r}; there are: {known}")

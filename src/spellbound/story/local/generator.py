@@ -108,8 +108,10 @@ class LocalGenerator:
         """Tokens that prompt and text may have together."""
         return int(self.engine.model.config.max_position_embeddings)
 
-    fault = ""
-    """What keeps the engine from writing is told to each request."""
+    @property
+    def fault(self) -> str:
+        """What keeps the engine from writing at all; what keeps it from one text is told to that request."""
+        return "the engine is closed" if self.engine.closed else ""
 
     @property
     def adapters(self) -> list[str]:

@@ -37,7 +37,7 @@ class Rows:
 def encoded(
     method: PreferenceMethod, paths: Iterable[Path], data: PreferenceData, encoder: Encoder, seed: int
 ) -> Rows:
-    """Read and encode files of rows; with kto the seed draws whose output stands beside whose.
+    """Read and encode files of rows.
 
     InputError if there are none, or if one is longer than `data.length` and such are not to be left out.
     """
@@ -60,10 +60,11 @@ def encoded(
         raise InputError(
             f"all {len(made):,} rows are longer than data.length, {data.length:,} tokens; give more"
         )
-    if method == "kto":
-        random.Random(seed).shuffle(kept)
-        _mismatch(kept)
+    random.Random(seed).shuffle(kept)  # those of one length
     kept.sort(key=_longest)
+    if method == "kto":
+        _mismatch(kept)
+        kept.sort(key=_longest)
     return Rows(rows=kept, dropped=len(long), tokens=sum(map(_tokens, kept)))
 
 
@@ -85,13 +86,19 @@ def _encode(rows: Sequence[Pair | Thumb], encoder: Encoder) -> list[Row]:
 
 
 def _mismatch(rows: list[Row]) -> None:
-    """Give each row another's output, from which KTO guesses how far the model has moved in general."""
-    for row, other in zip(rows, [rows[-1], *rows[:-1]], strict=True):
-        row["KL_completion_ids"] = other["completion_ids"]
+    """Give each row another's output, from which KTO guesses how far the model has moved in general.
+
+    The next one to another prompt: it is of like length, so a batch meets nearly the outputs that it has.
+    """
+    for place, row in enumerate(rows):
+        behind = (rows[(place + step) % len(rows)] for step in range(1, len(rows)))
+        others = (each for each in behind if each["prompt_ids"] != row["prompt_ids"])
+        row["KL_completion_ids"] = next(others, rows[place - 1])["completion_ids"]
 
 
 def _outputs(row: Row) -> list[list[int]]:
-    return [row["completion_ids"]] if "completion_ids" in row else [row["chosen_ids"], row["rejected_ids"]]
+    names = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+    return [row[name] for name in names if name in row]
 
 
 def _longest(row: Row) -> int:

@@ -421,8 +421,8 @@ struct FeedForwardSpace {
           low(space.rows(rows, s.router_low.rank)), input(space.rows(rows * s.top_k, s.H)),
           inner(space.rows(rows * s.top_k, s.F)), up(space.rows(rows * s.top_k, s.F)), output(space.rows(rows * s.top_k, s.H)),
           gate_low(space.rows(rows * s.top_k, s.gate_low.rank)), up_low(space.rows(rows * s.top_k, s.up_low.rank)),
-          down_low(space.rows(rows * s.top_k, s.down_low.rank)), shares(space.floats(rows * s.top_k)), weights(space.floats(rows * s.top_k)), chosen(space.ints(rows * s.top_k)),
-          places(space.ints(rows * s.top_k)), experts(space.ints(s.experts + 1)), begins(space.ints(s.experts + 2)) {}
+          down_low(space.rows(rows * s.top_k, s.down_low.rank)), shares(space.floats(rows * s.top_k)),
+          weights(space.floats(rows * s.top_k)), chosen(space.ints(rows * s.top_k)), places(space.ints(rows * s.top_k)), experts(space.ints(s.experts + 1)), begins(space.ints(s.experts + 2)) {}
 };
 template <class E>
 struct TokenSpace {

@@ -189,13 +189,13 @@ static void scan_step(const MambaStep<E>& s, long first, long last, long row, in
 template <class E>
 static void mamba_step(const Team& team, const MambaStep<E>& s, long rows, Rows x, Space space) {
     const MambaSpace<E> m(space, s, rows);
-    const long low = s.R + 2L * s.N;
+    const long maps = s.R + 2L * s.N;
     const Rows gate = {m.xz.first + s.D, m.xz.next};
     const Rows dt = m.maps, B = {dt.first + s.R, dt.next}, C = {B.first + s.N, dt.next};
     for (long row = 0; row < rows; ++row) norm_to_float(x[row], s.norm, m.normal[row], s.H, s.eps);
     multiply(team, s.in_proj, s.in_bias, s.in_low, m.low, 2 * s.D, s.H, rows, m.normal, m.xz);
     parallel(team, rows, rows * s.D * s.K, [&](long row) { conv_step(s, row, m.xz[row], m.conv[row]); });
-    multiply(team, s.x_proj, (const E*)nullptr, s.x_low, m.low, low, s.D, rows, m.conv, m.projected);
+    multiply(team, s.x_proj, (const E*)nullptr, s.x_low, m.low, maps, s.D, rows, m.conv, m.projected);
     for (long row = 0; row < rows; ++row) {
         norm_to_float(m.projected[row], s.dt_norm, dt[row], s.R, s.eps);
         norm_to_float(m.projected[row] + s.R, s.b_norm, B[row], s.N, s.eps);
