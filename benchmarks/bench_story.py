@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -135,7 +136,8 @@ def restart(job: Job, settings: Settings) -> Iterator[Line]:
 
 def peer_turn(job: Job, settings: Settings) -> Iterator[Line]:
     """A peer's first token of the same turn, by the best way it has."""
-    reader = open_reader(job.name, job.config, settings)
+    room = replace(settings, context=(job.tokens or 1) + 2 * TURN)
+    reader = open_reader(job.name, job.config, room)
     past: list[int] = token_ids(config_of(job.config), job.tokens or 1).tolist()
     turn = past[:TURN]
     goes_on = job.options["goes_on"]

@@ -36,6 +36,7 @@ class Settings:
     quiet_wait: float = 15.0
     device: str = "cpu"
     work: Path = Path()  # folder for files that the peers read
+    context: int = 16384  # tokens for which peers make room
 
     @property
     def others_allowed(self) -> float:

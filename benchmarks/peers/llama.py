@@ -18,9 +18,7 @@ _F32 = 0  # ggml's number for the type
 class LlamaReader:
     """A llama.cpp context of one sequence; keys and values in float32, as ours."""
 
-    def __init__(
-        self, config: str, quantization: str, settings: Settings, *, batch: int, context: int = 16384
-    ) -> None:
+    def __init__(self, config: str, quantization: str, settings: Settings, *, batch: int) -> None:
         path = gguf_path(config, quantization, settings.work)
         self.library = llama = peer_module("llama_cpp")
         self.version = named("llama-cpp-python")
@@ -32,7 +30,7 @@ class LlamaReader:
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {path.name}")
         wanted = llama.llama_context_default_params()
-        wanted.n_ctx, wanted.n_seq_max, wanted.no_perf = context, 1, True
+        wanted.n_ctx, wanted.n_seq_max, wanted.no_perf = settings.context, 1, True
         wanted.n_batch = wanted.n_ubatch = batch
         wanted.n_threads = wanted.n_threads_batch = settings.threads
         wanted.type_k = wanted.type_v = _F32
