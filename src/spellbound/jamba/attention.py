@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import JambaConfig
 
 from spellbound.jamba.documents import Documents
-from spellbound.jamba.linear import Linear
+from spellbound.jamba.linear import Linear, filled
 from spellbound.jamba.state import AttentionState
 
 _MASK_ELEMENTS = 1 << 24  # largest mask that exists at once where nothing but a mask will do
@@ -170,7 +170,12 @@ def _attend_documents(
         pieces = zip(
             *(tensor[row : row + 1].split(lengths, 2) for tensor in (q_BQTP, k_BGTP, v_BGTP)), strict=True
         )
-        rows.append(torch.cat([attend(q, k, v, dropout) for q, k, v in pieces], 2))
+        # Nobody but themselves sees the zeros behind the last token.
+        whole = [[filled(each) for each in piece] for piece in pieces]
+        mixed = [
+            attend(q, k, v, dropout)[:, :, :time] for time, (q, k, v) in zip(lengths, whole, strict=True)
+        ]
+        rows.append(torch.cat(mixed, 2))
     return torch.cat(rows, 0)
 
 

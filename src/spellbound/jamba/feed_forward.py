@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import JambaConfig
 
-from spellbound.jamba.linear import Linear, linear
+from spellbound.jamba.linear import Linear, filled, linear
 from spellbound.jamba.ops import swiglu
 from spellbound.jamba.ops.grouped import grouped_linear
 
@@ -118,7 +118,7 @@ class Experts(nn.Module):
             strict=True,
         )
         return [
-            _product(swiglu(_product(part, *weight_up)), *weight_down)
+            _product(swiglu(_product(filled(part), *weight_up)), *weight_down)[: len(part)]
             for part, weight_up, weight_down in parts
             if len(part)
         ]

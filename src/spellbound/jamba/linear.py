@@ -21,6 +21,7 @@ from spellbound.jamba.ops.cpp.step import linear_row_cpp
 _FEW_ROWS = 4  # up to here reading the weight is all the work, and converting it would double that
 _LARGE = 1 << 18  # numbers of a weight from which our own matrix-vector product is the faster one
 _BLOCK_ELEMENTS = 1 << 22  # of a weight, in float32 at one time: 16 MiB
+_PLACES = 4  # of the number of rows of a bfloat16 product: eight numbers from one power of two to the next
 _PLAIN = (Tensor, nn.Parameter)  # a subclass may be sharded or quantised, whatever its dtype says
 
 
@@ -59,6 +60,21 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     if x.dtype != torch.bfloat16 or rows <= _FEW_ROWS or describe_bf16().native:
         return F.linear(x, weight_OI, bias_O)
     return _converted(x, weight_OI, bias_O)
+
+
+def filled(x: Tensor) -> Tensor:
+    """Return ``x`` (..., rows, numbers), with rows of zeros behind where each number of rows costs dearly.
+
+    Where the processor multiplies bfloat16 itself, oneDNN writes code for each shape that it meets, in two
+    milliseconds, and keeps it, two megabytes. So that there are few shapes, up to an eighth more rows are
+    read there; elsewhere any number will do.
+    """
+    half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    if not (half and x.device.type == "cpu" and describe_bf16().native):
+        return x
+    rows = x.shape[-2]
+    short = -rows % (1 << max(0, rows.bit_length() - _PLACES))
+    return F.pad(x, (0, 0, 0, short)) if short else x
 
 
 def _fit(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> bool:
