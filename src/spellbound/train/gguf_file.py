@@ -169,8 +169,10 @@ def _describe(writer: Any, config: JambaConfig, quantization: str, name: str) ->
     writer.add_ssm_state_size(config.mamba_d_state)
     writer.add_ssm_time_step_rank(config.mamba_dt_rank)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_expert_count(config.num_experts)
-    writer.add_expert_used_count(config.num_experts_per_tok)
+    # Without experts llama.cpp wants none, and none used: it ends the process otherwise.
+    experts = config.num_experts if config.num_experts > 1 else 0
+    writer.add_expert_count(experts)
+    writer.add_expert_used_count(min(config.num_experts_per_tok, experts))
     writer.add_vocab_size(config.vocab_size)
     writer.add_file_type(FILE_TYPES[quantization])
 

@@ -85,6 +85,13 @@ def test_a_merged_adapter_in_llama_cpp(quantization: str, limit: float, tmp_path
     assert spread(read(file, ids[0].tolist()), logits(model, ids)) < limit
 
 
+def test_a_model_without_experts(tmp_path: Path) -> None:
+    model = ours(hidden_size=64, intermediate_size=96, mamba_dt_rank=32, num_experts=1)
+    ids, file = tokens(1, 40), tmp_path / "model.gguf"
+    assert export_gguf(model, tmp_path, file, quantization="F32", name="tiny") is None
+    assert spread(read(file, ids[0].tolist()), logits(model, ids)) < 1e-5
+
+
 def test_nano_with_its_tokenizer(tmp_path: Path) -> None:
     folder, file = find_model("nano"), tmp_path / "nano.gguf"
     model = load_model(folder, device="cpu")
