@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from spellbound.errors import InputError
 from spellbound.jamba import linear as module
-from spellbound.jamba.linear import Linear, describe_bf16, linear
+from spellbound.jamba.documents import Documents
+from spellbound.jamba.linear import Linear, describe_bf16, filled, linear
 from spellbound.jamba.ops.cpp.step import linear_row_cpp
 from tests.jamba.kernels import needs_library
 from tests.jamba.largest import Largest
@@ -174,3 +175,47 @@ class TestChoice:
         monkeypatch.setenv("SPELLBOUND_BF16", "yes")
         with pytest.raises(InputError, match="SPELLBOUND_BF16 is 'yes'; set it to native or convert"):
             describe_bf16()
+
+
+# ---- few numbers of rows
+
+
+def test_rows_are_filled_up_to_few_numbers_where_the_processor_multiplies_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPELLBOUND_BF16", "native")
+    counts = set()
+    for rows in range(1, 2000):
+        x = torch.ones(2, rows, 3, dtype=torch.bfloat16)
+        more = filled(x)
+        counts.add(more.shape[1])
+        assert rows <= more.shape[1] <= rows + rows / 8
+        assert torch.equal(more[:, :rows], x)
+        assert not more[:, rows:].any()
+    assert len(counts) <= 8 * 9
+    wide = torch.ones(1000, 3)
+    assert filled(wide) is wide
+    with torch.autocast("cpu", torch.bfloat16):
+        assert len(filled(wide)) == 1024
+    monkeypatch.setenv("SPELLBOUND_BF16", "convert")
+    half = wide.bfloat16()
+    assert filled(half) is half
+
+
+@pytest.mark.parametrize("shape", [{}, {"num_experts": 1}, {"num_experts_per_tok": 1}])
+def test_what_is_filled_up_changes_neither_outputs_nor_gradients(
+    shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = ours(**shape), tokens(1, 150)
+    documents = Documents.of(torch.tensor([[0] * 37 + [1] * 101 + [2] * 12]), ids)
+    found = []
+    for way in ("native", "convert"):
+        monkeypatch.setenv("SPELLBOUND_BF16", way)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.model(ids, None, documents)
+        hidden.float().square().mean().backward()
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        found.append([hidden.float().detach(), *(each.clone() for each in gradients)])
+    for one, other in zip(*found, strict=True):
+        assert float((one - other).norm() / other.norm().clamp(min=1e-9)) < 0.03
