@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from argparse import Namespace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from tokenizers import Tokenizer
 
 from recipes.nano import console, data, tokenizer, writers
 from spellbound.errors import EnvironmentFault, ModelError
-from spellbound.train.recipe_file import read_recipe
+from spellbound.train.preferences.settings import PreferenceRecipe
+from spellbound.train.recipe_file import read_recipe, read_settings
 from tests.recipes.conftest import RECIPES, ROOT, micro, recipe_command
 
 
@@ -109,12 +109,14 @@ def test_a_model_that_cannot_write_is_refused_before_anything_is_started(tmp_pat
 
 def test_recipes_follow_one_another() -> None:
     """Each begins with the model that the one before leaves, at the rate at which that one ended."""
-    stages = [read_recipe(RECIPES / f"{name}.toml") for name in ("language", "stories", "sft", "ratings")]
-    for before, after in pairwise(stages):
-        wanted = before.run.folder / "model"
-        assert (RECIPES / after.model.base).resolve() == wanted
-    assert [recipe.schedule.shape for recipe in stages] == ["constant", "constant", "cosine", "cosine"]
-    assert [recipe.method for recipe in stages] == ["full", "full", "full", "lora"]
+    stages = [read_recipe(RECIPES / f"{name}.toml") for name in ("language", "stories", "sft")]
+    adapter = read_settings(PreferenceRecipe, RECIPES / "ratings.toml")
+    bases = [recipe.model.base for recipe in (*stages[1:], adapter)]
+    for before, base in zip(stages, bases, strict=True):
+        assert (RECIPES / base).resolve() == before.run.folder / "model"
+    assert [recipe.schedule.shape for recipe in stages] == ["constant", "constant", "cosine"]
+    assert [recipe.method for recipe in stages] == ["full", "full", "full"]
+    assert adapter.method == "dpo"
     assert {recipe.data.batching for recipe in stages} == {"packed"}
     assert not {source.path for source in stages[2].data.validation} & {
         source.path for recipe in stages for source in (*recipe.data.examples, *recipe.data.text)
