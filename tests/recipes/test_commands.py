@@ -111,7 +111,7 @@ def test_recipes_follow_one_another() -> None:
     """Each begins with the model that the one before leaves, at the rate at which that one ended."""
     stages = [read_recipe(RECIPES / f"{name}.toml") for name in ("language", "stories", "sft")]
     adapter = read_settings(PreferenceRecipe, RECIPES / "ratings.toml")
-    bases = [recipe.model.base for recipe in (*stages[1:], adapter)]
+    bases = [*(recipe.model.base for recipe in stages[1:]), adapter.model.base]
     for before, base in zip(stages, bases, strict=True):
         assert (RECIPES / base).resolve() == before.run.folder / "model"
     assert [recipe.schedule.shape for recipe in stages] == ["constant", "constant", "cosine"]
