@@ -144,7 +144,6 @@ def load_adapter(
                 lora = put_adapter(model, factors.site, factors.rank, factors.alpha, dropout)
                 lora.lora_A.copy_(factors.A)
                 lora.lora_B.copy_(factors.B)
-                lora.requires_grad_(trainable)
     except BaseException:  # mostly for want of memory; half an adapter would change what the model says
         if adapters(model):
             detach_adapter(model)
@@ -152,8 +151,8 @@ def load_adapter(
     model.adapter_base = base
     if trainable:
         model.requires_grad_(False)
-        for lora in adapters(model).values():
-            lora.requires_grad_(True)
+    for lora in adapters(model).values():
+        lora.requires_grad_(trainable)
     return plan
 
 
