@@ -69,6 +69,18 @@ def test_shards(tiny_folder: Path, tiny_model: JambaForCausalLM, tmp_path: Path)
         load_model(tmp_path, device="cpu")
 
 
+def test_a_file_written_over_changes_no_loaded_model(
+    tiny_folder: Path, tiny_model: JambaForCausalLM, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    loaded = load_model(folder, device="cpu")
+    file = folder / "model.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))
+    for mine, theirs in zip(loaded.parameters(), tiny_model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_missing_tensors(tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_folder / "config.json", tmp_path)
     weights = load_file(tiny_folder / "model.safetensors")

@@ -31,6 +31,15 @@ def test_a_fresh_model_follows_from_its_seed_alone() -> None:
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def test_a_file_written_over_changes_no_loaded_model(tmp_path: Path) -> None:
+    wanted, file = ours(), tmp_path / "model.safetensors"
+    wanted.save_pretrained(tmp_path)
+    loaded = start.load_weights(tmp_path, torch.float32, torch.device("cpu"))
+    file.write_bytes(bytes(file.stat().st_size))
+    for mine, theirs in zip(loaded.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_only_matrices_decay() -> None:
     model = ours()
     decaying, still = start.parameter_groups(model, 0.1)

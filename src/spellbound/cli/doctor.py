@@ -134,6 +134,17 @@ def check_bf16() -> Iterator[Finding]:
     yield Finding(subject="bf16 weights", detail=describe_bf16().detail)
 
 
+def check_training() -> Iterator[Finding]:
+    """Say whether training on the processor finds freed memory again, where the extra is there."""
+    if _installed("accelerate") is None:
+        return
+    from spellbound.train.heap import use_heap
+
+    report = use_heap()
+    status: Status = "warn" if report.remedy else "ok"
+    yield Finding(subject="training memory", status=status, detail=report.detail, remedy=report.remedy)
+
+
 def check_model() -> Iterator[Finding]:
     """Find the bundled model and sum up its config; a folder that is not whole raises."""
     from spellbound.engine.loading import weight_count, weight_files
@@ -182,6 +193,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "accelerator": check_accelerator,
     "kernels": check_kernels,
     "bf16 weights": check_bf16,
+    "training memory": check_training,
     "model": check_model,
     "memory": check_memory,
 }

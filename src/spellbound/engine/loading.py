@@ -32,6 +32,7 @@ def load_model(
     bfloat16), float32, bfloat16, float16. Raises ModelError for anything that cannot work.
     """
     from spellbound.jamba import JambaForCausalLM
+    from spellbound.jamba.storing import let_go_of_files
 
     place = resolve_device(device)
     number = resolve_dtype(dtype, place)
@@ -52,6 +53,7 @@ def load_model(
             f"{folder}: the weights hold {len(extra)} tensors that config.json has no place for,"
             f" the first is {extra[0]!r}"
         )
+    let_go_of_files(model)
     return model if adapter is None else _with_adapter(model, adapter)
 
 

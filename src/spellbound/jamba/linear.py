@@ -66,8 +66,8 @@ def filled(x: Tensor) -> Tensor:
     """Return ``x`` (..., rows, numbers), with rows of zeros behind where each number of rows costs dearly.
 
     Where the processor multiplies bfloat16 itself, oneDNN writes code for each shape that it meets, in two
-    milliseconds, and keeps it, two megabytes. So that there are few shapes, up to an eighth more rows are
-    read there; elsewhere any number will do.
+    milliseconds, and keeps it. So that there are few shapes, up to an eighth more rows are read there;
+    elsewhere any number will do.
     """
     half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
     if not (half and x.device.type == "cpu" and describe_bf16().native):

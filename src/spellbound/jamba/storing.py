@@ -1,9 +1,11 @@
-"""A full disk as safetensors says it, turned into what :mod:`spellbound.files` puts in words."""
+"""Weights and the files that they come from and go to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from safetensors import SafetensorError
+from torch import nn
 
 
 @contextmanager
@@ -13,3 +15,16 @@ def storing() -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise OSError(None, str(error)) from error
+
+
+@torch.no_grad()
+def let_go_of_files(model: nn.Module) -> None:
+    """Copy the weights on the CPU that safetensors mapped from a file, so that nothing holds it any more.
+
+    Where a few weights are mapped the whole file counts as this process's memory, also what was converted and
+    is held anew; and whoever writes over the file ends the process.
+    """
+    for weight in model.parameters():
+        # What torch has not allocated itself it cannot resize either.
+        if weight.device.type == "cpu" and not weight.untyped_storage().resizable():
+            weight.data = weight.data.clone()

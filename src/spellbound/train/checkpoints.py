@@ -43,7 +43,10 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def take(model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
-    """Copy what is trained. Where it is spread over processes, all of them have to call this."""
+    """What is trained, in one piece on the CPU; what is there already is not copied, so write it at once.
+
+    Where it is spread over processes, all of them have to call this.
+    """
     parameters: dict[str, Tensor] = {}
     moments: dict[str, Tensor] = {}
     for name, weight in trained(model).items():
@@ -131,7 +134,7 @@ def _remove(checkpoint: Path) -> None:
 
 def _whole(value: Tensor) -> Tensor:
     full = value.full_tensor() if isinstance(value, DTensor) else value
-    return full.detach().to("cpu", copy=True).contiguous()
+    return full.detach().cpu().contiguous()
 
 
 def _spread(value: Tensor, like: Tensor) -> Tensor:

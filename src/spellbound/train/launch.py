@@ -1,11 +1,10 @@
-"""Several processes that train one model on this machine's CPU, and what every process does first.
+"""Several processes that train one model on this machine's CPU.
 
 On a CPU, processes of one thread each beat one process of many threads: small operations do not split well.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -19,14 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from spellbound.errors import EnvironmentFault, InputError, SpellboundError
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""Names of glibc's malloc parameters (malloc.h)."""
 PRELOADED = ["spellbound.train.run", "accelerate", "torch.utils.tensorboard"]
 """What is imported once for all processes."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -109,19 +105,3 @@ def _die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def set_up(*, single_thread: bool) -> None:
-    """Prepare a process for training: memory that is kept, and one thread where several processes share."""
-    keep_memory()
-    if single_thread:
-        torch.set_num_threads(1)
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory: fetching it from the kernel anew costs a third of every step."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-        mallopt(M_TOP_PAD, 64 << 20)

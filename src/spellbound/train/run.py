@@ -27,6 +27,7 @@ from spellbound.train.folder import (
     require_same_base,
     write_recipe,
 )
+from spellbound.train.heap import use_heap
 from spellbound.train.log import Log
 from spellbound.train.loop import Trainer, run_steps
 from spellbound.train.plan.watching import Watched
@@ -77,7 +78,12 @@ def work(recipe: Recipe, resume: bool, say: Say) -> None:
     accelerator = new_accelerator(recipe.compute)
     leads = accelerator.is_main_process
     say = say if leads else _silent
-    launch.set_up(single_thread=accelerator.device.type == "cpu" and accelerator.num_processes > 1)
+    if accelerator.device.type == "cpu":
+        heap = use_heap()
+        if heap.remedy:
+            say(f"memory: {heap.detail}; {heap.remedy}")
+        if accelerator.num_processes > 1:
+            torch.set_num_threads(1)
     with accelerator.main_process_first(), reading(shown=leads) as progress:
         encoder, dataset = prepared(recipe, progress)
     latest = checkpoints.found(recipe.run.folder / CHECKPOINTS)[-1:] if resume else []

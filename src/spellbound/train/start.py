@@ -16,6 +16,7 @@ from transformers import JambaConfig
 
 from spellbound.errors import EnvironmentFault, ModelError
 from spellbound.jamba import JambaForCausalLM
+from spellbound.jamba.storing import let_go_of_files
 from spellbound.train.recipe import ModelSettings, Recipe
 
 _CPU = torch.device("cpu")
@@ -98,6 +99,7 @@ def load_weights(base: Path, kind: torch.dtype, device: torch.device) -> JambaFo
         raise ModelError(
             f"{base}: the weights {what} {odd[0]!r} ({len(odd)} tensors); fetch the folder again"
         )
+    let_go_of_files(model)
     return model
 
 

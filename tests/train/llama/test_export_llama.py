@@ -34,7 +34,9 @@ def llama(path: Path) -> Iterator[tuple[Any, Any]]:
     """Yield llama.cpp's model and vocabulary."""
     llama_cpp.llama_log_set(_QUIET, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    given = llama_cpp.llama_model_default_params()
+    given.use_extra_bufts = False  # laid out anew for AMX, matrices as narrow as these end the process
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), given)
     assert model
     yield model, llama_cpp.llama_model_get_vocab(model)
     llama_cpp.llama_model_free(model)

@@ -11,7 +11,10 @@ import torch
 from torch.nn.functional import linear
 
 from spellbound.errors import InputError
+from spellbound.jamba.linear import describe_bf16
 from spellbound.jamba.ops import selective_scan
+from spellbound.train.heap import use_heap
+from spellbound.train.plan.memory import Heap
 from spellbound.train.plan.saved import Formats
 from spellbound.train.plan.shape import Shape
 
@@ -34,6 +37,8 @@ class Device:
     fixed: float
     """Bytes taken before any weight: libraries, context."""
     gpu: bool
+    heap: Heap | None
+    """None on a GPU."""
     basis: str
     """Where the rates come from, for people."""
 
@@ -49,6 +54,10 @@ CARDS = tuple(_PEAKS)
 EFFICIENCY = 0.58
 """Share of a card's stated rates that is assumed: what LoRA on all of Jamba Mini reached on an H200."""
 _SCAN_BYTES = 18.0  # a state is in no memory, but the scan takes as long as if so many were moved for each
+_HOLES = {True: 0.3, False: 0.7}
+"""By whether freed memory is found again; without, 0.2 to 1.1 were measured, another in every run."""
+_FIRST_USE, _CODE = 0.04 * _GIB, 0.25 * _GIB
+"""Measured on CPUs; the second is oneDNN's, which writes code for each shape of a bfloat16 product."""
 _CONTEXT = 0.6 * _GIB  # CUDA's own, and the kernels'
 
 
@@ -69,6 +78,7 @@ def card(name: str, efficiency: float = EFFICIENCY) -> Device:
         traffic=efficiency * traffic,
         fixed=_CONTEXT,
         gpu=True,
+        heap=None,
         basis=f"assumed: {efficiency:.0%} of {products / 1e12:,.0f} TFLOP/s and {traffic / 1e12:.2f} TB/s",
     )
 
@@ -89,11 +99,19 @@ def this_device(shape: Shape | None = None, formats: Formats | None = None) -> D
         traffic=0.0,
         fixed=_CONTEXT if gpu else float(process),
         gpu=gpu,
+        heap=None if gpu else _heap(formats),
         basis="not measured",
     )
     if shape is None or formats is None:
         return device
     return _measured(device, shape, formats, torch.device("cuda" if gpu else "cpu"))
+
+
+def _heap(formats: Formats | None) -> Heap:
+    """That of training on this CPU, which is used from now on, so that rates are measured with it."""
+    half = formats is not None and formats.products == 2
+    code = _CODE if half and describe_bf16().native else 0.0
+    return Heap(holes=_HOLES[use_heap().reuses], first_use=_FIRST_USE + code)
 
 
 def _measured(device: Device, shape: Shape, formats: Formats, where: torch.device) -> Device:

@@ -15,8 +15,6 @@ from spellbound.train.plan.shape import Part, Shape
 
 Sharding = Literal["none", "fsdp"]
 _WIDE = 4
-_HOLES = 0.7  # of what comes and goes; 0.2 to 1.1 measured, another in every run of the same recipe
-_FIRST_USE = 0.04 * 2**30  # what libraries allocate when they first compute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +29,16 @@ class Spread:
     def shards(self) -> int:
         """Into how many parts weights, gradients and moments are cut."""
         return self.devices if self.sharding == "fsdp" else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heap:
+    """What a process takes beside what it uses; on a GPU torch's own allocator sees to it."""
+
+    holes: float
+    """Share of what comes and goes in a step that lies between what is used."""
+    first_use: float
+    """Bytes that libraries take when they first compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +65,12 @@ def peak(
     checkpointing: bool,
     turns: int = 1,
     fixed: float = 0.0,
-    holes: bool = False,
+    heap: Heap | None = None,
 ) -> Memory:
     """Find the moment of a step that needs most.
 
     `at_once` targets are read by the head at a time, `turns` times rows go through the model in a step, and
-    `fixed` bytes are there before any of it. `holes`: the heap is glibc's, which until version 2.38 seldom
-    puts an aligned block where an equal one was before, so what comes and goes leaves holes.
+    `fixed` bytes are there before any of it.
     """
     held = _held(shape, formats, spread)
     layers, around = operations(shape, step, formats, at_once)
@@ -82,10 +89,11 @@ def peak(
         moments.append((_called(own_part, number, len(layers)), terms))
     updating = {**held, "gradients": _gradients(shape.parts, formats, spread), "other": fixed}
     moments.append(("optimizer step", updating))
-    if holes:
+    if heap is not None:
         again = max(_worst(layer)[0] + _worst(layer)[1] for layer in layers) + _worst(around)[1]
         for _, terms in moments:
-            terms["holes in the heap"] = _HOLES * again + _FIRST_USE
+            terms["holes in the heap"] = heap.holes * again
+            terms["libraries"] = heap.first_use
     moment, terms = max(moments, key=lambda each: sum(each[1].values()))
     return Memory(terms={name: size for name, size in terms.items() if size}, moment=moment)
 

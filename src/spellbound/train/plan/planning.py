@@ -79,7 +79,7 @@ def make_plan(
         checkpointing=again,
         turns=turns,
         fixed=device.fixed,
-        holes=not device.gpu,
+        heap=device.heap,
     )
     seconds = seconds_of(
         shape,

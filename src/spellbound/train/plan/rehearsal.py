@@ -28,7 +28,7 @@ from spellbound.train.plan.work import Load, seconds_of
 from spellbound.train.recipe import Recipe
 from spellbound.train.start import fresh_model, number_format, parameter_groups
 
-_TOKENS = {False: 2048, True: 32768}
+_TOKENS = {False: 4096, True: 32768}
 """Read at once in a rehearsal at most, by whether it is a GPU."""
 _WEIGHTS = {False: 1 << 26, True: 1 << 30}
 """Numbers that a model for a rehearsal has at most; of a larger one only the first layers are taken."""
@@ -109,7 +109,7 @@ def _fits(recipe: Recipe, shape: Shape, formats: Formats, device: Device, step: 
         checkpointing=recipe.compute.gradient_checkpointing,
         turns=1,
         fixed=device.fixed,
-        holes=not device.gpu,
+        heap=device.heap,
     )
     return foreseen.total <= device.memory
 

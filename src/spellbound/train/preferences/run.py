@@ -19,6 +19,7 @@ from spellbound.train import adapters
 from spellbound.train.devices import uses_bf16
 from spellbound.train.encoding import TOKENIZER_FILES, Encoder
 from spellbound.train.folder import ADAPTER, LOCK, RECIPE, claimed
+from spellbound.train.heap import use_heap
 from spellbound.train.log import Log
 from spellbound.train.preferences.policy import Policy, as_policy
 from spellbound.train.preferences.rows import Rows, encoded
@@ -74,6 +75,8 @@ def prefer(recipe: PreferenceRecipe, *, say: Say) -> PreferenceResult:
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = uses_bf16(ComputeSettings(precision=recipe.compute.precision), device.type)
+    if device.type == "cpu":
+        use_heap()
     _require_empty(recipe.run.folder)
     with claimed(recipe.run.folder, resume=True):
         say(as_toml(recipe))
