@@ -40,7 +40,7 @@ def numbers(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("way", ["native", "convert"])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("rows", [(1,), (4,), (5,), (2, 40), (0,)])
+@pytest.mark.parametrize("rows", [(1,), (4,), (5,), (41,), (2, 40), (2, 41), (0,)])
 def test_equals_the_exact_product(
     way: str, bias: bool, rows: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

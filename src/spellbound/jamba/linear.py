@@ -57,8 +57,10 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
     if rows == 1 and weight_OI.numel() >= _LARGE and kind_for(x) == "cpp" and _fit(x, weight_OI, bias_O):
         return linear_row_cpp(x, weight_OI, bias_O)
-    if x.dtype != torch.bfloat16 or rows <= _FEW_ROWS or describe_bf16().native:
+    if x.dtype != torch.bfloat16 or rows <= _FEW_ROWS:
         return F.linear(x, weight_OI, bias_O)
+    if describe_bf16().native:
+        return F.linear(filled(x), weight_OI, bias_O)[..., : x.shape[-2], :]
     return _converted(x, weight_OI, bias_O)
 
 
