@@ -10,29 +10,23 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from threading import Condition, Lock, Thread, current_thread
 from time import perf_counter
-from typing import NamedTuple, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from spellbound.engine.cache import Ids, Snapshot, StoryCache, shared_length
-from spellbound.engine.constraint import forbid
+from spellbound.engine.cache import Ids, Snapshot, StoryCache
 from spellbound.engine.requests import FinishReason, Generation, Request, Ticket
-from spellbound.engine.sampling import sample, scores
-from spellbound.errors import EngineBusy, EnvironmentFault, InputError, ModelError
-from spellbound.jamba import JambaForCausalLM, Piece, SequenceState, new_sequence, read_together
+from spellbound.engine.streams import Lead, Stream
+from spellbound.errors import EngineBusy, EnvironmentFault, ModelError
+from spellbound.jamba import JambaForCausalLM, Piece, read_together
 from spellbound.jamba.lora import AdapterSet, read_adapter
 
-_SPACING = 1024
-"""Prompt tokens between two snapshots of a long prompt."""
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 512, 2048
 _SHARE_BESIDE = 4  # while others write, prompts get so much less of a step
-_WORTH_WAITING = 64  # tokens that another request is about to read, too; states for that lie so far apart
 
 
 class Engine:
@@ -70,7 +64,7 @@ class Engine:
         """Snapshots that could not be made, mostly for want of memory."""
         self._changed = Condition()
         self._waiting: deque[Ticket] = deque()
-        self._running: list[_Stream] = []
+        self._running: list[Stream] = []
         self._entering: list[Ticket] = []
         self._closed = False
         self._thread: Thread | None = None
@@ -216,7 +210,7 @@ class Engine:
                 ticket.end(reason)
         for ticket in turn:
             try:
-                stream = _Stream(self, ticket)
+                stream = Stream(ticket, self.model, self.cache, self.space_of(ticket.request))
                 stream.follow(self._running)
             except Exception as error:  # noqa: BLE001 (goes to the reader)
                 ticket.end("cancelled", error)
@@ -226,7 +220,7 @@ class Engine:
                 self._choose(stream)
         self._entering = []
 
-    def _go_on(self, stream: _Stream, lead: _Lead) -> None:
+    def _go_on(self, stream: Stream, lead: Lead) -> None:
         """Take up what another has read of a stream's prompt; what it has not, perhaps a third one reads."""
         try:
             stream.look_up()
@@ -238,7 +232,7 @@ class Engine:
         if stream.writing:
             self._choose(stream)
 
-    def _batch(self) -> list[tuple[_Stream, Piece]]:
+    def _batch(self) -> list[tuple[Stream, Piece]]:
         """Return one token of each text that is written, and of prompts as much as there is room for."""
         writing = [stream for stream in self._running if stream.writing]
         batch = [(stream, Piece([stream.written[-1]], stream.state)) for stream in writing]
@@ -256,7 +250,7 @@ class Engine:
             self._adapters.wear(adapter)
             return read_together(self.model, pieces)
 
-    def _after(self, stream: _Stream, count: int, logits_V: Tensor | None) -> None:
+    def _after(self, stream: Stream, count: int, logits_V: Tensor | None) -> None:
         """Take the logits behind what was read: keep the state, choose the next token."""
         if stream.writing:
             stream.fed += 1
@@ -270,7 +264,7 @@ class Engine:
         stream.logits_V = None if logits_V is None else logits_V.float().cpu()
         self._choose(stream)
 
-    def _choose(self, stream: _Stream) -> None:
+    def _choose(self, stream: Stream) -> None:
         try:
             reason = stream.choose()
         except BaseException as error:  # noqa: BLE001 (of constraint, writer or sampler; goes to the reader)
@@ -279,7 +273,7 @@ class Engine:
         if reason is not None:
             self._leave(stream, reason)
 
-    def _keep(self, stream: _Stream, ids: Ids, logits_V: Tensor | None) -> None:
+    def _keep(self, stream: Stream, ids: Ids, logits_V: Tensor | None) -> None:
         """Put the stream's state into the cache; without memory for it the text goes on without."""
         try:
             # A copy of its own: a row would hold all rows of its batch in memory.
@@ -288,7 +282,7 @@ class Engine:
         except Exception:  # noqa: BLE001 (what is not kept has to be read again, no more)
             self.unkept += 1
 
-    def _leave(self, stream: _Stream, reason: FinishReason, error: BaseException | None = None) -> None:
+    def _leave(self, stream: Stream, reason: FinishReason, error: BaseException | None = None) -> None:
         """Keep the state at the end of what was written, and let the reader go."""
         stream.left = True
         stream.stop_clock()
@@ -340,159 +334,6 @@ class Engine:
                 f"the prompt has {length} tokens and the model reads fewer than {limit};"
                 " shorten the past story"
             )
-
-
-class _Lead(NamedTuple):
-    """Who reads the same beginning just now, and how many tokens of it."""
-
-    stream: _Stream
-    until: int
-
-    @property
-    def over(self) -> bool:
-        """Whether the state there is kept, or will not come."""
-        return self.stream.left or self.stream.at >= self.until
-
-
-class _Stream:
-    """A request that is worked on."""
-
-    def __init__(self, engine: Engine, ticket: Ticket) -> None:
-        self.ticket, self.request = ticket, ticket.request
-        self.left = False
-        self.written: list[int] = []
-        self.fed = 0
-        """Of the written tokens: read by the model."""
-        self.logits_V: Tensor | None = None
-        self._random = torch.Generator().manual_seed(self.request.params.seed)
-        self._clock = perf_counter()
-        self.prompt = ticket.prompt
-        ticket.stats.queue_seconds = self._clock - ticket.entered
-        self._model, self._cache = engine.model, engine.cache
-        self.space = engine.space_of(self.request)
-        limit = engine.model.config.max_position_embeddings - len(self.prompt)
-        self._budget = min(self.request.params.max_tokens, limit)
-        self.writing = False
-        self.lead: _Lead | None = None
-        """Whom it waits for."""
-        self.look_up()
-
-    def look_up(self) -> None:
-        """Begin behind what the cache has of the prompt."""
-        ids, self.lead = self.prompt, None
-        found = self._cache.find(ids, self.space)
-        self.at = self.ticket.stats.reused_tokens = found.length
-        self.state: SequenceState = (
-            new_sequence(self._model) if found.snapshot is None else found.snapshot.state.fork()
-        )
-        regular = range(_SPACING, len(ids), _SPACING)
-        wanted = {*self.request.boundaries, *regular, found.shared}
-        self._marks: deque[int] = deque(
-            [*sorted(place for place in wanted if self.at < place < len(ids)), len(ids)]
-        )
-        if found.snapshot is not None and self.at == len(ids):  # nothing to read: the logits are known
-            self.logits_V = found.snapshot.logits_V
-            self.begin_writing()
-
-    @property
-    def reading(self) -> bool:
-        """Whether tokens of its prompt are read now."""
-        return not (self.left or self.writing or self.lead)
-
-    def follow(self, others: Sequence[_Stream]) -> None:
-        """Wait for that one of the others which is about to read most of the same, if that is worth it."""
-        if self.writing or not self._cache.max_bytes:
-            return
-        leads = [_Lead(other, self._shared(other)) for other in others if other.reading and other is not self]
-        ahead = [each for each in leads if each.until >= max(self.at + _WORTH_WAITING, each.stream.at + 1)]
-        if ahead:
-            self.lead = max(ahead, key=lambda lead: lead.until)
-            self.lead.stream.keep_at(self.lead.until)
-
-    def _shared(self, other: _Stream) -> int:
-        """Return behind how many tokens both could go on from one state."""
-        if other.space != self.space:
-            return 0
-        shared = shared_length(self.prompt, other.prompt)
-        if shared == len(other.prompt):  # there it stops anyway
-            return shared
-        # Behind the last token of a prompt the logits are wanted, too, and only its own reader makes them.
-        shared = min(shared, len(self.prompt) - 1)
-        return shared - shared % _WORTH_WAITING
-
-    def keep_at(self, place: int) -> None:
-        """Have the state there kept, too."""
-        if place not in self._marks:
-            self._marks = deque(sorted([*self._marks, place]))
-
-    def mark(self) -> int:
-        """Return the next place in the prompt whose state is kept; no piece goes beyond it."""
-        return self._marks[0]
-
-    def wants_logits(self, end: int) -> bool:
-        """Whether a prediction is needed behind so much of the prompt."""
-        return end == len(self.prompt)
-
-    def read(self, count: int) -> bool:
-        """Count prompt tokens as read; return whether the state here is to be kept."""
-        self.at += count
-        self.ticket.stats.prefill_tokens += count
-        at_mark: bool = self.at == self._marks[0]
-        if at_mark:
-            self._marks.popleft()
-        return at_mark
-
-    def begin_writing(self) -> None:
-        """End the reading of the prompt."""
-        now = perf_counter()
-        self.ticket.stats.prefill_seconds = now - self._clock
-        self._clock, self.writing = now, True
-
-    def stop_clock(self) -> None:
-        """Count the time until now."""
-        if self.writing:
-            self.ticket.stats.decode_seconds = perf_counter() - self._clock
-
-    def choose(self) -> FinishReason | None:
-        """Choose the next token and hand it out; return why nothing follows, if nothing does."""
-        request, writer = self.request, self.request.writer
-        logits_V = cast("Tensor", self.logits_V)
-        allowed_V = self._allowed(len(logits_V))
-        if allowed_V is not None:
-            logits_V = forbid(logits_V, allowed_V)
-        window = request.params.repetition_window
-        recent = [
-            token for token in self.written[-window:] if window and token not in request.never_penalised
-        ]
-        token = sample(logits_V, request.params, recent, self._random)
-        if token in request.stop_ids:
-            return "stop"
-        if request.constraint is not None:
-            request.constraint.commit(token)
-        if request.logprobs is not None:
-            self.ticket.scores.append(scores(cast("Tensor", self.logits_V), token, request.logprobs))
-        self.written.append(token)
-        self.ticket.stats.written_tokens += 1
-        if writer is not None:
-            writer.write(token)
-        self.ticket.tokens.put(token)
-        if writer is not None and writer.done:
-            return "writer"
-        return "length" if len(self.written) == self._budget else None
-
-    def _allowed(self, size: int) -> Tensor | None:
-        """Return what may come next; None if everything may."""
-        request = self.request
-        allowed_V = request.constraint.allowed() if request.constraint is not None else None
-        if allowed_V is not None and not bool(allowed_V.any()):
-            raise InputError(
-                "the constraint allows no token at all here; write without it, or mend its grammar"
-            )
-        if request.writer is None or not request.stop_ids or not request.writer.wants_more:
-            return allowed_V
-        held_V = torch.ones(size, dtype=torch.bool) if allowed_V is None else allowed_V.clone()
-        held_V[list(request.stop_ids)] = False
-        return held_V if bool(held_V.any()) else allowed_V
 
 
 def _work(engine: weakref.ref[Engine]) -> None:
