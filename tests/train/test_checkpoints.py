@@ -43,6 +43,32 @@ def test_what_is_on_the_cpu_is_not_held_twice() -> None:
         assert snapshot.parameters[name].data_ptr() == weight.data_ptr()
 
 
+def test_what_is_put_back_is_nobody_elses() -> None:
+    model, optimizer = trained()
+    snapshot = checkpoints.take(model, optimizer)
+    before = {name: value.clone() for name, value in snapshot.moments.items()}
+    fresh = ours(seed=5)
+    other = torch.optim.AdamW(fresh.parameters(), lr=0.1, fused=True)
+    checkpoints.put(snapshot, fresh, other, Path("there"))
+    for weight in fresh.parameters():
+        weight.grad = torch.ones_like(weight)
+    other.step()
+    assert all(torch.equal(snapshot.moments[name], value) for name, value in before.items())
+
+
+def test_nothing_of_a_run_lies_in_the_checkpoint_it_goes_on_from(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    place = checkpoints.write(tmp_path, 1, checkpoints.take(model, optimizer), {}, keep=1)
+    fresh = ours(seed=5)
+    other = torch.optim.AdamW(fresh.parameters(), lr=0.1, fused=True)
+    checkpoints.put(checkpoints.read_snapshot(place), fresh, other, place)
+    for file in place.glob("*.safetensors"):
+        file.write_bytes(bytes(file.stat().st_size))
+    wanted, found = checkpoints.take(model, optimizer), checkpoints.take(fresh, other)
+    for one, two in ((wanted.parameters, found.parameters), (wanted.moments, found.moments)):
+        assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
 def test_one_of_another_model_is_refused() -> None:
     model, optimizer = trained()
     snapshot = checkpoints.take(model, optimizer)

@@ -19,7 +19,7 @@ from spellbound.train.adapters import attach
 from spellbound.train.loss import Learner
 from spellbound.train.plan import Question, foresee, lines, rehearsal
 from spellbound.train.plan.hardware import card
-from spellbound.train.plan.memory import Memory, Spread, peak
+from spellbound.train.plan.memory import Heap, Memory, Spread, peak
 from spellbound.train.plan.peak import forget, highest
 from spellbound.train.plan.planning import spoken
 from spellbound.train.plan.rehearsal import layers_for, rehearsed, rows_for
@@ -159,6 +159,22 @@ def test_terms_are_the_models_own_numbers() -> None:
     lora = planned(given(EVERY))
     assert (lora.terms["weights"], lora.terms["adapters"]) == (size, 4 * adapter)
     assert lora.total == sum(lora.terms.values()) < full.total
+
+
+def test_files_count_beside_the_weights_that_are_copied_out_of_them() -> None:
+    recipe = given(EVERY)
+    plain, large = planned(recipe), planned(recipe, files=1e9)
+    assert planned(recipe, files=1.0).terms == plain.terms
+    assert large.moment == "loading"
+    assert large.total == plain.terms["weights"] + 1e9
+
+
+def test_a_heap_with_holes_takes_more_of_what_comes_and_goes() -> None:
+    recipe = given(EVERY)
+    plain = planned(recipe)
+    few, many = (planned(recipe, heap=Heap(holes=share, first_use=1e3)) for share in (0.3, 0.7))
+    assert few.total == plain.total + few.terms["holes in the heap"] + 1e3
+    assert many.terms["holes in the heap"] == pytest.approx(few.terms["holes in the heap"] * 7 / 3)
 
 
 def test_checkpointing_sharding_and_smaller_heads_need_less_and_accumulation_more() -> None:

@@ -68,7 +68,7 @@ def put(snapshot: Snapshot, model: nn.Module, optimizer: torch.optim.Optimizer, 
     for key, value in snapshot.moments.items():
         name, _, moment = key.partition(_MARK)
         weight = weights[name]
-        placed = value if value.dim() == 0 else _spread(value, weight)
+        placed = value.clone() if value.dim() == 0 else _spread(value, weight)
         optimizer.state[weight][moment] = placed
 
 
@@ -138,7 +138,7 @@ def _whole(value: Tensor) -> Tensor:
 
 
 def _spread(value: Tensor, like: Tensor) -> Tensor:
-    """Place a whole tensor as another is placed."""
+    """A copy of a whole tensor, placed as another is: this one may lie in a mapped file, or be somebody's."""
     if isinstance(like, DTensor):
-        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
-    return value.to(like.device)
+        return distribute_tensor(value.to(like.device, copy=True), like.device_mesh, like.placements)
+    return value.to(like.device, copy=True)

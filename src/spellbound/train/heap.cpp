@@ -15,10 +15,12 @@
 
 namespace {
 
-constexpr std::size_t kAlignment = 64;  // c10::gAlignment on every system that has glibc
+constexpr std::size_t kAlignment = c10::gAlignment;
 
 void give_back(void* data) {
-  if (data != nullptr) std::free(static_cast<void**>(data)[-1]);
+  if (data == nullptr) return;
+  c10::profiledCPUMemoryReporter().Delete(data);
+  std::free(static_cast<void**>(data)[-1]);
 }
 
 struct Heap final : c10::Allocator {
@@ -39,12 +41,14 @@ struct Heap final : c10::Allocator {
     const auto first = reinterpret_cast<std::uintptr_t>(block) + kBeside - 1;
     auto* data = reinterpret_cast<void**>(first & ~(kAlignment - 1));
     data[-1] = block;
+    c10::profiledCPUMemoryReporter().New(data, bytes);  // as torch's own allocator does, for its profiler
     return data;
   }
 };
 
-Heap heap;  // never destroyed before the last tensor: the library is not unloaded
-
 }  // namespace
 
-extern "C" void spellbound_use_heap() { c10::SetCPUAllocator(&heap, /*priority=*/1); }
+extern "C" void spellbound_use_heap() {
+  static auto* heap = new Heap;  // never destroyed: tensors may outlive everything
+  c10::SetCPUAllocator(heap, /*priority=*/1);
+}

@@ -27,8 +27,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Names of glibc's malloc parameters (malloc.h)."""
 SOURCE = Path(__file__).with_name("heap.cpp")
 _FLAGS = ("-std=c++20", "-O2", "-shared", "-fPIC")
-_REMEDY = "training takes up to 1.7 times the memory; install g++, or set CXX"
 _PATIENCE = 120.0  # seconds for the compiler, which needs one or two
+_WRITTEN_BY_OTHERS = 0o022
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,25 @@ class HeapReport:
     detail: str
     remedy: str = ""
 
+    @property
+    def note(self) -> str:
+        """One line for a run that takes more memory than it need take; else nothing."""
+        return f"memory: {self.detail}; {self.remedy}" if self.remedy else ""
+
+
+class _Lacking(Exception):
+    """What is in the way, and what to do."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.remedy = remedy
+
 
 def use_heap() -> HeapReport:
     """Keep freed memory in this process from now on, and find it again where that can be had.
 
-    Tensors that are there stay where they are. To be called again at no cost.
+    Tensors that are there stay where they are. To be called again at no cost. THP_MEM_ALLOC_ENABLE, which is
+    of torch's own allocator, has no effect any more.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -56,63 +70,94 @@ def use_heap() -> HeapReport:
 @functools.cache
 def _installed() -> HeapReport:
     if platform.libc_ver()[0] != "glibc":
-        return HeapReport(reuses=False, detail="only glibc's malloc needs it")
+        return HeapReport(reuses=False, detail="as the system gives it: only glibc needs help")
     try:
-        library = ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
-        return HeapReport(reuses=False, detail=_reason(error), remedy=_REMEDY)
-    library.spellbound_use_heap()
-    return HeapReport(reuses=True, detail=f"compiled for torch {torch.__version__}")
+        _loaded().spellbound_use_heap()
+    except _Lacking as lack:
+        remedy = f"training takes up to 1.5 times as much; {lack.remedy}"
+        return HeapReport(reuses=False, detail=str(lack), remedy=remedy)
+    return HeapReport(reuses=True, detail=f"found again: heap.cpp is compiled for torch {torch.__version__}")
 
 
-def _compiled() -> Path:
-    """The library for this torch; compiled if it is not there yet.
-
-    Raises OSError or SubprocessError if it cannot be.
-    """
-    compiler = _compiler()
+def _loaded() -> ctypes.CDLL:
+    """The library for this torch; compiled if it is not there yet, or is damaged or somebody else's."""
     digest = sha256(SOURCE.read_bytes())
-    for part in (torch.__version__, torch.__file__, platform.machine(), *compiler, *_FLAGS):
+    for part in (torch.__version__, platform.machine(), *platform.libc_ver(), *_FLAGS):
         digest.update(part.encode() + b"\0")
-    folder = _cache_folder()
-    library = folder / f"heap-{digest.hexdigest()[:16]}.so"
-    if library.is_file():
-        return library
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    home = Path(torch.__file__).parent
-    with tempfile.TemporaryDirectory(dir=folder) as draft:
-        made = Path(draft) / library.name
-        abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-        places = [f"-I{home / 'include'}", f"-L{home / 'lib'}", "-lc10"]
-        command = [*compiler, *_FLAGS, abi, str(SOURCE), "-o", str(made), *places]
-        subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE)  # noqa: S603
-        made.replace(library)  # several processes may do this at once
-    return library
+    file = _own_folder() / f"heap-{digest.hexdigest()[:16]}.so"
+    for again in (False, True):
+        if again or not _is_ours(file):
+            _compile(file)
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(file))
+            library.spellbound_use_heap  # noqa: B018 (is it there?)
+            return library
+    raise _Lacking(f"{file} cannot be loaded", "set CXX to another compiler")
+
+
+def _compile(file: Path) -> None:
+    compiler, home = _compiler(), Path(torch.__file__).parent
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    places = [f"-I{home / 'include'}", f"-L{home / 'lib'}", "-lc10"]
+    try:
+        with tempfile.TemporaryDirectory(dir=file.parent) as draft:
+            made = Path(draft) / file.name
+            command = [*compiler, *_FLAGS, abi, str(SOURCE), "-o", str(made), *places]
+            subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE)  # noqa: S603
+            made.chmod(0o700)
+            with made.open("rb") as whole:
+                os.fsync(whole.fileno())  # a file of which half is there would end the process
+            made.replace(file)  # several processes may do this at once
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _Lacking(
+            f"heap.cpp could not be compiled: {_said(error)}", "install g++ 10 or newer, or set CXX"
+        ) from error
 
 
 def _compiler() -> list[str]:
-    """The user's C++ compiler; OSError if there is none."""
-    given = shlex.split(os.environ.get("CXX", ""))
+    """The user's C++ compiler."""
+    try:
+        given = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise _Lacking(f"CXX is {os.environ['CXX']!r}: {error}", "set it to a command") from error
     if given:
         return given
     for name in ("c++", "g++", "clang++"):
         if shutil.which(name):
             return [name]
-    raise OSError("there is no C++ compiler")
+    raise _Lacking("there is no C++ compiler for heap.cpp", "install g++ 10 or newer, or set CXX")
 
 
-def _cache_folder() -> Path:
-    """Where it is kept from one run to the next (XDG Base Directory Specification)."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(given) if given else Path.home() / ".cache"
-    return home / "spellbound"
+def _own_folder() -> Path:
+    """Where it is kept from one run to the next (XDG Base Directory Specification).
+
+    What is there is run as this user, so nobody else may be able to write there.
+    """
+    remedy = "set XDG_CACHE_HOME to a folder of yours"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        folder = (given if given.is_absolute() else Path.home() / ".cache") / "spellbound"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        alone = _is_ours(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        raise _Lacking(f"heap.cpp has no place to be compiled to: {error}", remedy) from error
+    if not alone:
+        raise _Lacking(f"{folder} can be written by others", f"{remedy}, or run: chmod go-w {folder}")
+    return folder
 
 
-def _reason(error: OSError | subprocess.SubprocessError) -> str:
-    """Say in one line why it could not be compiled."""
-    said = str(error)
+def _is_ours(path: Path) -> bool:
+    """Whether it is there, and this user alone can write to it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_uid == os.geteuid() and not found.st_mode & _WRITTEN_BY_OTHERS
+
+
+def _said(error: OSError | subprocess.SubprocessError) -> str:
+    """What the compiler said, in one line."""
+    lines: list[str] = []
     if isinstance(error, subprocess.CalledProcessError):
-        with suppress(IndexError):
-            lines = error.stderr.decode(errors="replace").splitlines()
-            said = next((line for line in lines if "error" in line), lines[-1])
-    return f"heap.cpp could not be compiled: {said.strip()}"
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+    return next((line for line in lines if "error" in line), lines[-1] if lines else str(error)).strip()

@@ -78,13 +78,11 @@ def work(recipe: Recipe, resume: bool, say: Say) -> None:
     accelerator = new_accelerator(recipe.compute)
     leads = accelerator.is_main_process
     say = say if leads else _silent
-    if accelerator.device.type == "cpu":
-        heap = use_heap()
-        if heap.remedy:
-            say(f"memory: {heap.detail}; {heap.remedy}")
-        if accelerator.num_processes > 1:
-            torch.set_num_threads(1)
+    if accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        torch.set_num_threads(1)
     with accelerator.main_process_first(), reading(shown=leads) as progress:
+        if accelerator.device.type == "cpu":
+            use_heap()  # compiled by the first of several
         encoder, dataset = prepared(recipe, progress)
     latest = checkpoints.found(recipe.run.folder / CHECKPOINTS)[-1:] if resume else []
     for checkpoint in latest:

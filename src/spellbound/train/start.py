@@ -48,6 +48,13 @@ def base_folder(settings: ModelSettings) -> Path | None:
         ) from error
 
 
+def weight_bytes(settings: ModelSettings) -> int:
+    """Bytes of the files with the base's weights; 0 if there is none, or it is not here."""
+    if not settings.base:
+        return 0
+    return sum(file.stat().st_size for file in Path(settings.base).glob("*.safetensors"))
+
+
 def tokenizer_folder(settings: ModelSettings, base: Path | None) -> Path:
     """The folder whose tokenizer is used."""
     folder = settings.tokenizer or base

@@ -111,7 +111,8 @@ def _heap(formats: Formats | None) -> Heap:
     """That of training on this CPU, which is used from now on, so that rates are measured with it."""
     half = formats is not None and formats.products == 2
     code = _CODE if half and describe_bf16().native else 0.0
-    return Heap(holes=_HOLES[use_heap().reuses], first_use=_FIRST_USE + code)
+    report = use_heap()
+    return Heap(holes=_HOLES[report.reuses], first_use=_FIRST_USE + code, note=report.note)
 
 
 def _measured(device: Device, shape: Shape, formats: Formats, where: torch.device) -> Device:

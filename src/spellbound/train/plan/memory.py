@@ -39,6 +39,8 @@ class Heap:
     """Share of what comes and goes in a step that lies between what is used."""
     first_use: float
     """Bytes that libraries take when they first compute."""
+    note: str = ""
+    """What people should know of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +68,12 @@ def peak(
     turns: int = 1,
     fixed: float = 0.0,
     heap: Heap | None = None,
+    files: float = 0.0,
 ) -> Memory:
-    """Find the moment of a step that needs most.
+    """Find the moment of a step, or before the first, that needs most.
 
     `at_once` targets are read by the head at a time, `turns` times rows go through the model in a step, and
-    `fixed` bytes are there before any of it.
+    `fixed` bytes are there before any of it. `files` are mapped as long as weights are copied out of them.
     """
     held = _held(shape, formats, spread)
     layers, around = operations(shape, step, formats, at_once)
@@ -93,7 +96,10 @@ def peak(
         again = max(_worst(layer)[0] + _worst(layer)[1] for layer in layers) + _worst(around)[1]
         for _, terms in moments:
             terms["holes in the heap"] = heap.holes * again
-            terms["libraries"] = heap.first_use
+            terms["first use of libraries"] = heap.first_use
+    if files:
+        loading = {"weights": held["weights"], "files of weights": files, "other": fixed}
+        moments.append(("loading", loading))
     moment, terms = max(moments, key=lambda each: sum(each[1].values()))
     return Memory(terms={name: size for name, size in terms.items() if size}, moment=moment)
 

@@ -18,7 +18,7 @@ from spellbound.train.plan.saved import Formats, Step
 from spellbound.train.plan.shape import Shape
 from spellbound.train.plan.work import Load, seconds_of
 from spellbound.train.recipe import Recipe
-from spellbound.train.start import number_format
+from spellbound.train.start import number_format, weight_bytes
 
 FILE = "plan.json"
 _GIB = 2**30
@@ -80,6 +80,7 @@ def make_plan(
         turns=turns,
         fixed=device.fixed,
         heap=device.heap,
+        files=0.0 if device.gpu else weight_bytes(recipe.model),
     )
     seconds = seconds_of(
         shape,
@@ -118,6 +119,8 @@ def lines(plan: Plan) -> list[str]:
             f" there are {plan.device.memory / _GIB:.1f} GiB: {'it fits' if plan.fits else 'too little'})"
         ),
     ]
+    if plan.device.heap is not None and plan.device.heap.note:
+        told.append(f"  {plan.device.heap.note}")
     if not plan.seconds:
         return told
     whole = sum(plan.seconds.values())

@@ -75,8 +75,8 @@ def prefer(recipe: PreferenceRecipe, *, say: Say) -> PreferenceResult:
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = uses_bf16(ComputeSettings(precision=recipe.compute.precision), device.type)
-    if device.type == "cpu":
-        use_heap()
+    if device.type == "cpu" and (note := use_heap().note):
+        say(note)
     _require_empty(recipe.run.folder)
     with claimed(recipe.run.folder, resume=True):
         say(as_toml(recipe))
