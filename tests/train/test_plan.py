@@ -25,7 +25,7 @@ from spellbound.train.plan.planning import spoken
 from spellbound.train.plan.rehearsal import layers_for, rehearsed, rows_for
 from spellbound.train.plan.saved import Formats, Step, operations
 from spellbound.train.plan.shape import shape_of
-from spellbound.train.plan.work import Load, operations_of
+from spellbound.train.plan.work import Load, operations_of, seconds_of
 from spellbound.train.recipe import Recipe
 from spellbound.train.recipe_file import recipe_from
 
@@ -190,7 +190,7 @@ def test_checkpointing_sharding_and_smaller_heads_need_less_and_accumulation_mor
 
 
 def test_operations_are_two_a_weight_forwards_and_as_many_again_for_each_gradient() -> None:
-    load = Load(tokens=100, padded=100, targets=100, squares=0.0, steps=1)
+    load = Load(tokens=100, padded=100, targets=100, squares=0.0, steps=1, passes=1)
     dense = JambaConfig(**{**SIZES, "num_experts": 1})
     recipe = given(None)
     counted = operations_of(shape_of(dense, recipe), load, checkpointing=False, head_twice=False)
@@ -309,9 +309,31 @@ def test_a_plan_for_this_device_goes_at_the_pace_of_steps_that_were_tried() -> N
     assert found.basis == "rehearsed here"
     assert found.products < device.products / 10
     assert found.products / device.products == pytest.approx(device.scan / found.scan)
-    assert replace(found, products=1, scan=1, traffic=1, basis="") == replace(
+    assert 0 <= found.each < 1
+    assert replace(found, products=1, scan=1, traffic=1, each=0, basis="") == replace(
         device, products=1, scan=1, traffic=1, basis=""
     )
+
+
+def test_what_a_pass_takes_whatever_it_reads_is_told_from_many_and_few_tokens() -> None:
+    assert rehearsal._each((1000, 2.5), (100, 0.7)) == pytest.approx(0.5)
+    assert rehearsal._each((1000, 2.0), (100, 0.1)) == 0  # few tokens go faster each
+    assert rehearsal._each((100, 2.0), (100, 1.0)) == 0
+    assert rehearsal._each((1000, 1.0), (100, 1.1)) == 0
+    recipe, device = given(None), replace(card("h200"), each=0.25)
+    load = Load(tokens=100, padded=100, targets=100, squares=0.0, steps=4, passes=12)
+    for devices in (1, 2):
+        told = seconds_of(
+            shape_of(CONFIG, recipe),
+            Step(rows=1, time=100, targets=100),
+            load,
+            Formats(weights=4, products=4),
+            device,
+            devices=devices,
+            checkpointing=False,
+            at_once=64,
+        )
+        assert told["each pass"] == pytest.approx(3.0)
 
 
 def test_a_model_too_large_to_be_tried_keeps_its_rates_and_some_layers_stand_for_all() -> None:

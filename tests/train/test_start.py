@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from spellbound.errors import ModelError
+from spellbound.errors import InputError, ModelError
 from spellbound.train import start
-from spellbound.train.recipe import Recipe, ScheduleSettings
+from spellbound.train.devices import new_accelerator
+from spellbound.train.recipe import ComputeSettings, Recipe, ScheduleSettings
 from spellbound.train.recipe_file import recipe_from
 from spellbound.train.run import train
 from spellbound.train.schedule import rate_at
@@ -117,3 +118,15 @@ def test_on_another_device_weights_are_made_there_and_in_their_number_format() -
     drawn = start.fresh_model(config(), 7, torch.bfloat16, torch.device("meta"))
     assert {(weight.device.type, weight.dtype) for weight in drawn.parameters()} == {("meta", torch.bfloat16)}
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_fsdp_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match=r"asks for FSDP, and there is no GPU: .*; start with run\.processes"):
+        new_accelerator(ComputeSettings())
+
+
+def test_more_processes_than_a_machine_can_have_are_refused(values: dict[str, Any]) -> None:
+    values["run"] = {**values.get("run", {}), "processes": 1_000_000}
+    with pytest.raises(InputError, match=r"run\.processes is 1000000, with \d+ cores here; give \d+ at most"):
+        train(recipe_from(values, "test"), resume=False, say=say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _PATIENCE = timedelta(hours=12)  # the others wait while one process makes the t
 def new_accelerator(settings: ComputeSettings) -> Accelerator:
     """Make an Accelerator for the processes that there are.
 
-    Raises EnvironmentFault if accelerate is not installed, InputError for precision that the device lacks.
+    Raises EnvironmentFault if accelerate is not installed, InputError for what the device cannot do.
     """
     try:
         from accelerate import Accelerator
@@ -31,6 +32,11 @@ def new_accelerator(settings: ComputeSettings) -> Accelerator:
     # What another training in this process left would hold us to its precision.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     cpu = not torch.cuda.is_available()
+    if cpu and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise InputError(
+            "accelerate's configuration asks for FSDP, and there is no GPU: each process would hold the whole"
+            " model without a word; start with run.processes instead"
+        )
     return Accelerator(
         mixed_precision="bf16" if uses_bf16(settings, "cpu" if cpu else "cuda") else "no",
         cpu=cpu,

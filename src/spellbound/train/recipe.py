@@ -30,6 +30,7 @@ USUAL_TARGETS = (
 
 _LONGEST = 1 << 24
 _SEEDS = 1 << 63
+_MOST_RANK = 4096  # above it an adapter is larger than what it adapts, in any Jamba
 """From here on torch takes none."""
 
 
@@ -79,7 +80,7 @@ class AdapterSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is no adapter."""
-        require(self.rank >= 1, "adapter.rank", self.rank, "give 1 or more")
+        require(1 <= self.rank <= _MOST_RANK, "adapter.rank", self.rank, f"give 1 to {_MOST_RANK:,}")
         require(self.alpha > 0, "adapter.alpha", self.alpha, "give a number above 0")
         require(0 <= self.dropout < 1, "adapter.dropout", self.dropout, "give a share from 0 to below 1")
         require(len(self.targets) > 0, "adapter.targets", [], "name at least one")

@@ -40,6 +40,7 @@ from spellbound.train.stopping import Stop
 
 Say = Callable[[str], None]
 """Takes a line for people; a function of a module, for it is handed to other processes."""
+_MOST_PROCESSES = 64  # where there are fewer cores
 
 
 def train(recipe: Recipe, *, resume: bool, say: Say) -> None:
@@ -49,6 +50,9 @@ def train(recipe: Recipe, *, resume: bool, say: Say) -> None:
     lacks. A run that is stopped by SIGINT or SIGTERM leaves a checkpoint, then raises SystemExit.
     """
     count = recipe.run.processes
+    most = max(_MOST_PROCESSES, os.cpu_count() or 1)
+    if count > most:
+        raise InputError(f"run.processes is {count}, with {os.cpu_count()} cores here; give {most} at most")
     if "WORLD_SIZE" in os.environ:  # `accelerate launch` or torchrun has started several of us
         if count > 1:
             raise InputError(
@@ -90,6 +94,8 @@ def work(recipe: Recipe, resume: bool, say: Say) -> None:
     say(as_toml(recipe))
     order = order_of(recipe, dataset)
     watched = Watched(recipe, order, dataset, accelerator)
+    for told in watched.lines():
+        say(told)
     model = start.start_model(
         recipe, start.base_folder(recipe.model), accelerator.device, whole=one_piece(accelerator)
     )
@@ -99,8 +105,6 @@ def work(recipe: Recipe, resume: bool, say: Say) -> None:
     base = start.base_of(model)
     for checkpoint in latest if leads else ():  # not every process need have the weights yet
         require_same_base(checkpoint, base)
-    for told in watched.lines():
-        say(told)
     trainer = Trainer(recipe, model, accelerator, order=order, dataset=dataset, pad_id=encoder.pad_id)
     _say_size(trainer, dataset, say)
     for checkpoint in latest:

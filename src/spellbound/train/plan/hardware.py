@@ -34,6 +34,8 @@ class Device:
     """Seconds for a token, channel and state, forwards and backwards."""
     traffic: float
     """Bytes a second that everything else reads or writes."""
+    each: float
+    """Seconds that a pass through the model takes however few tokens it reads."""
     fixed: float
     """Bytes taken before any weight: libraries, context."""
     gpu: bool
@@ -76,6 +78,7 @@ def card(name: str, efficiency: float = EFFICIENCY) -> Device:
         products=efficiency * products,
         scan=_SCAN_BYTES / (efficiency * traffic),
         traffic=efficiency * traffic,
+        each=0.0,
         fixed=_CONTEXT,
         gpu=True,
         heap=None,
@@ -97,6 +100,7 @@ def this_device(shape: Shape | None = None, formats: Formats | None = None) -> D
         products=0.0,
         scan=0.0,
         traffic=0.0,
+        each=0.0,
         fixed=_CONTEXT if gpu else float(process),
         gpu=gpu,
         heap=None if gpu else _heap(formats),

@@ -29,15 +29,16 @@ def counted(recipe: Recipe, order: Order, dataset: Dataset, devices: int) -> tup
     )
     samples = tokens.samples[rows.members]
     lengths = samples["length"].astype(np.float64)
+    _, first = order.at(0)
+    given = shares(first, rank=0, processes=devices, at_once=recipe.compute.rows)
     load = Load(
         tokens=int(lengths.sum()),
         padded=padded,
         targets=int((lengths - samples["given"]).sum()),
         squares=float((lengths**2).sum()),
         steps=order.steps(0),
+        passes=order.steps(0) * len(given),
     )
-    _, first = order.at(0)
-    given = shares(first, rank=0, processes=devices, at_once=recipe.compute.rows)
     steps = []
     for part, _ in given:
         learnt = tokens.samples[np.concatenate(part)]
@@ -78,6 +79,7 @@ def estimated(
         targets=max(1, int(rows * length * share)),
         squares=float(rows) * length**2,
         steps=ceil(rows / batch),
+        passes=ceil(rows / batch) * ceil(own / at_once),
     )
     return step, load, ceil(own / at_once)
 

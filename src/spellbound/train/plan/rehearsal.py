@@ -32,6 +32,7 @@ _TOKENS = {False: 4096, True: 32768}
 """Read at once in a rehearsal at most, by whether it is a GPU."""
 _WEIGHTS = {False: 1 << 26, True: 1 << 30}
 """Numbers that a model for a rehearsal has at most; of a larger one only the first layers are taken."""
+_FEWER = 8  # tokens of a second try, which tells what a pass costs whatever it reads
 _TIMES = 2  # after a first that is not counted
 
 
@@ -54,14 +55,16 @@ def rehearsed(
     small = replace(shape, layers=shape.layers[:layers])
     if not layers or not device.products or not _fits(recipe, small, formats, device, part):
         return device
+    few = rows_for(replace(part, rows=1), max(GRAIN, part.tokens // _FEWER))
     try:
-        reading, update = _tried(recipe, config, device, layers, part)
+        (reading, briefly), update = _tried(recipe, config, device, layers, (part, few))
     except (ModelError, MemoryError, torch.OutOfMemoryError):  # an adapter of later layers; too little room
         return device
     finally:
         gc.collect()
         if device.gpu:
             torch.cuda.empty_cache()
+    each = _each((part.tokens, reading), (few.tokens, briefly))
     times = step.tokens / part.tokens * turns
     load = Load(
         tokens=step.tokens * turns,
@@ -69,6 +72,7 @@ def rehearsed(
         targets=step.targets * turns,
         squares=times * part.rows * part.time**2,
         steps=1,
+        passes=0,
     )
     foreseen = seconds_of(
         small,
@@ -80,14 +84,23 @@ def rehearsed(
         checkpointing=recipe.compute.gradient_checkpointing,
         at_once=part.targets,
     )
-    pace = sum(foreseen.values()) / (times * reading + update)
+    pace = sum(foreseen.values()) / (times * (reading - each) + update)
     return replace(
         device,
         products=device.products * pace,
         scan=device.scan / pace,
         traffic=device.traffic * pace,
+        each=each * len(shape.layers) / layers,
         basis="rehearsed here",
     )
+
+
+def _each(*tried: tuple[int, float]) -> float:
+    """Seconds of no tokens at all, by those of many and of few; what cannot be told is nothing."""
+    (many, long), (few, short) = tried
+    if few >= many or short >= long:
+        return 0.0
+    return max(0.0, short - few * (long - short) / (many - few))
 
 
 def layers_for(shape: Shape, most: int) -> int:
@@ -128,9 +141,9 @@ def rows_for(step: Step, most: int) -> Step:
 
 
 def _tried(
-    recipe: Recipe, config: JambaConfig, device: Device, layers: int, step: Step
-) -> tuple[float, float]:
-    """Seconds of such rows forwards and backwards, and of an update of all that learns."""
+    recipe: Recipe, config: JambaConfig, device: Device, layers: int, steps: Sequence[Step]
+) -> tuple[list[float], float]:
+    """Seconds of such rows forwards and backwards, for each step, and of an update of all that learns."""
     where = torch.device("cuda" if device.gpu else "cpu")
     small = JambaConfig.from_dict({**config.to_dict(), "num_hidden_layers": layers})
     here = [torch.cuda.current_device()] if device.gpu else []
@@ -142,20 +155,23 @@ def _tried(
             model.activation_checkpointing_enable()
         learner = Learner(model, head_tokens=recipe.compute.head_tokens).train()
         optimizer = torch.optim.AdamW(parameter_groups(learner, recipe.optimizer.decay), fused=True)
-        inputs = _inputs(step, config.vocab_size, where)
         bf16 = uses_bf16(recipe.compute, where.type)
-        reading, updates = [], []
-        for _ in range(1 + _TIMES):
-            begin = _now(where)
-            with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
-                nats, _ = learner(*inputs)
-            nats.backward()
-            between = _now(where)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            reading.append(between - begin)
-            updates.append(_now(where) - between)
-    return min(reading[1:]), min(updates[1:])
+        readings: list[float] = []
+        updates: list[float] = []
+        for step in steps:
+            inputs, reading = _inputs(step, config.vocab_size, where), []
+            for _ in range(1 + _TIMES):
+                begin = _now(where)
+                with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
+                    nats, _ = learner(*inputs)
+                nats.backward()
+                between = _now(where)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                reading.append(between - begin)
+                updates.append(_now(where) - between)
+            readings.append(min(reading[1:]))
+    return readings, min(updates[1:])
 
 
 def _inputs(

@@ -28,6 +28,8 @@ class Load:
     squares: float
     """Sum over samples of their length squared, which attention's scores go by."""
     steps: int
+    passes: int
+    """Times that a device takes rows through the model."""
 
 
 def products(shape: Shape, part: Part) -> dict[str, list[tuple[str, int, int, float]]]:
@@ -96,4 +98,5 @@ def seconds_of(
     moved = load.padded * kept * (_PASSES + 2 * checkpointing)
     moved += load.steps * _UPDATE * 4 * sum(part.learns for part in shape.parts) * devices
     told["memory traffic"] = moved / device.traffic
+    told["each pass"] = load.passes * device.each * devices
     return {kind: each / devices for kind, each in told.items()}

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from spellbound.errors import InputError
 from spellbound.files import creating_folder, replacing
@@ -78,6 +79,7 @@ def prefer(recipe: PreferenceRecipe, *, say: Say) -> PreferenceResult:
     if device.type == "cpu" and (note := use_heap().note):
         say(note)
     _require_empty(recipe.run.folder)
+    disable_progress_bar()  # transformers' own, of loading
     with claimed(recipe.run.folder, resume=True):
         say(as_toml(recipe))
         base = _base(recipe)
