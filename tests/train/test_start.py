@@ -122,7 +122,7 @@ def test_on_another_device_weights_are_made_there_and_in_their_number_format() -
 
 def test_fsdp_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(InputError, match=r"asks for FSDP, and there is no GPU: .*; start with run\.processes"):
+    with pytest.raises(InputError, match=r"asks for FSDP, and there is no GPU: .*run\.processes"):
         new_accelerator(ComputeSettings())
 
 
