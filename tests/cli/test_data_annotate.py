@@ -59,12 +59,24 @@ def test_nothing_but_refused_documents_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "tagged.jsonl").exists()
 
 
+def test_nothing_to_tag_leaves_no_file(tmp_path: Path) -> None:
+    write_documents(tmp_path / "none.jsonl", [])
+    result = run(tmp_path / "none.jsonl", "-o", tmp_path / "tagged.jsonl")
+    assert result.exit_code == 2
+    assert "there was nothing to tag" in result.stderr
+    assert not (tmp_path / "tagged.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--with", "dram"), "use one of rules, drama, teacher"),
         (("--with", "drama", "--set", "speed"), "write it as key=value"),
-        (("--with", "drama", "--set", "speed=3"), "leave the setting out"),
+        (
+            ("--with", "drama", "--set", "speed=3"),
+            "--set speed: annotator drama has no setting 'speed', nor any other; leave",
+        ),
+        (("--set", "speed=3"), "or use one of language, actions, sounds, cast"),
     ],
 )
 def test_wrong_settings_are_one_line(

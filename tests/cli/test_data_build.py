@@ -161,3 +161,16 @@ def test_settings_by_name(books: Path, tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "s.toml").write_text("seed = 7\n")
     _, _, err = run_here(capsys, books, tmp_path / "out", "--settings", tmp_path / "s.toml")
     assert "seed stands outside a table" in err
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_an_unknown_setting_is_named_with_its_place(
+    books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], in_file: bool
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[derive]\nspeed = 3\n", encoding="utf-8")
+    options = ("--settings", settings) if in_file else ("--set", "derive.speed=3")
+    status, _, err = run_here(capsys, books, tmp_path / "out", *options)
+    place = f"{settings}: [derive]" if in_file else "--set derive.speed"
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{place}: instructor derive has no setting 'speed'; leave the setting out, or use one of" in err

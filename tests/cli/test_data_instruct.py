@@ -11,7 +11,7 @@ from spellbound.cli import app
 from spellbound.data.rows import read_examples, write_tagged
 from spellbound.data.simulator import HELD_OUT_FROM, to_examples
 from spellbound.directives import parse
-from tests.data.tagged_stories import drama
+from tests.data.tagged_stories import drama, story
 
 
 def run(*arguments: object) -> Result:
@@ -56,7 +56,13 @@ def test_settings_from_a_file_and_changes_over_them(tmp_path: Path, tagged: Path
     [
         (("--with", "deriv"), "use one of derive, teacher"),
         (("--set", "plain=3"), "give a number from 0 to 1"),
-        (("--set", "speed=3"), "leave the setting out"),
+        (
+            ("--set", "speed=3"),
+            "--set speed: instructor derive has no setting 'speed'; leave the setting out",
+        ),
+        (("--set", "speed=3"), "or use one of completion_words, past_words, without_past, "),
+        (("--set", "past_words=[1]"), "past_words [1]: is no pair; give two numbers, the smaller one first"),
+        (("--set", "completion_words=[5000,9000]"), "0 examples of 2 stories: no passage is long enough"),
         (("--settings", "none.toml"), "none.toml: cannot be read"),
     ],
 )
@@ -74,6 +80,59 @@ def test_a_settings_file_that_is_no_toml(tmp_path: Path, tagged: Path) -> None:
     result = run("instruct", tagged, "-o", tmp_path / "x.jsonl", "--settings", tmp_path / "settings.toml")
     assert result.exit_code == 2
     assert "is no TOML" in result.stderr
+
+
+def test_an_unknown_setting_of_a_file_is_placed_there(tmp_path: Path, tagged: Path) -> None:
+    (tmp_path / "settings.toml").write_text("speed = 3\n", encoding="utf-8")
+    result = run("instruct", tagged, "-o", tmp_path / "x.jsonl", "--settings", tmp_path / "settings.toml")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'settings.toml'}: instructor derive has no setting 'speed'" in result.stderr
+
+
+REFRAIN = " ".join(f"word{number}" for number in range(50)) + "."
+
+
+def test_what_the_check_would_refuse_is_left_out_and_counted(tmp_path: Path) -> None:
+    others = [" ".join(f"{name}{number}" for number in range(50)) + "." for name in ("sea", "hill", "fog")]
+    write_tagged(tmp_path / "tagged.jsonl", [story(REFRAIN, others[0], REFRAIN, others[1], others[2])])
+    target = tmp_path / "examples.jsonl"
+    options = ("completion_words=[40,60]", "past_words=[500,500]", "without_past=0", "instructions=0")
+    changes = [each for option in options for each in ("--set", option)]
+    result = run("instruct", tmp_path / "tagged.jsonl", "-o", target, *changes)
+    assert result.exit_code == 0
+    assert "\n  1 left out that `data check` would refuse: leak 1\n" in result.stdout
+    assert result.stdout.startswith(f"{target}: 4 examples of 1 story")
+    checked = run("check", target)
+    assert (checked.exit_code, "leak" in checked.stdout) == (0, False)
+
+
+def test_nothing_but_refused_examples_leaves_no_file(tmp_path: Path) -> None:
+    broken = story(REFRAIN.replace("word1 ", '<quote speaker="ZZZZZZ">word1</quote> '))
+    write_tagged(tmp_path / "tagged.jsonl", [broken])
+    target = tmp_path / "examples.jsonl"
+    result = run(
+        "instruct",
+        tmp_path / "tagged.jsonl",
+        "-o",
+        target,
+        "--set",
+        "completion_words=[40,60]",
+        "--set",
+        "redraw_ids=false",
+        "--set",
+        "plain=0",
+    )
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "0 examples of 1 story, 1 left out that `data check` would refuse: speaker 1;" in result.stderr
+    assert not target.exists()
+
+
+def test_a_file_without_stories_leaves_no_file(tmp_path: Path) -> None:
+    write_tagged(tmp_path / "tagged.parquet", [])
+    result = run("instruct", tmp_path / "tagged.parquet", "-o", tmp_path / "x.jsonl")
+    assert result.exit_code == 2
+    assert "0 examples of 0 stories; give what `data annotate` wrote" in result.stderr
+    assert not (tmp_path / "x.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])

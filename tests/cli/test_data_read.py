@@ -6,6 +6,7 @@ import pytest
 
 from spellbound.cli import main
 from spellbound.data.readers import read_documents
+from tests.data.reader_files import png
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -102,3 +103,45 @@ def test_ids_that_are_not_unique_are_said(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "rows.jsonl").write_text(row * 3)
     _, out, _ = run(capsys, tmp_path / "rows.jsonl", "-o", tmp_path / "d.jsonl")
     assert out.endswith("3 documents, 45 characters (en 3); 2 with the id of another, give each its own\n")
+
+
+def mix(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("a.docx", "b.html", "c.pdf", "letters"):
+        (folder / name).write_bytes(b"%PDF-1.7")
+    (folder / "photo.png").write_bytes(png())
+    (folder / ".hidden.docx").write_text("no")
+    return folder
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-going",)])
+def test_files_that_no_reader_knows_are_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    folder = mix(tmp_path / "mix")
+    (folder / "z.txt").write_text("The bell rings.")
+    status, out, err = run(capsys, folder, "-o", tmp_path / "d.jsonl", *options)
+    assert (status, "1 documents" in out) == (0, True)
+    named = ", ".join(str(folder / name) for name in ("a.docx", "b.html", "c.pdf"))
+    assert err == f"spellbound: 5 files that no reader knows left out: {named} and 2 more\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-going",)])
+def test_without_any_document_there_is_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    status, out, err = run(capsys, mix(tmp_path / "mix"), "-o", tmp_path / "d.jsonl", *options)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "has no document that can be read (5 files that no reader knows left out" in err
+    assert not (tmp_path / "d.jsonl").exists()
+
+
+def test_where_every_file_is_refused_each_is_named_and_there_is_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.epub").write_bytes(b"no zip")
+    status, _, err = run(capsys, tmp_path / "c.epub", "-o", tmp_path / "d.parquet", "--keep-going")
+    assert status == 2
+    assert "c.epub: is no whole zip file" in err
+    assert "has no document that can be read; give" in err
+    assert not (tmp_path / "d.parquet").exists()

@@ -187,7 +187,7 @@ def test_instructors_by_name() -> None:
     assert made == Derive(windows=WindowSettings(past_words=(30, 90), seed=4), instructions=3)
     with pytest.raises(InputError, match="'deriv' is unknown; use one of derive, teacher"):
         instructor("deriv")
-    with pytest.raises(InputError, match=r"instructor derive: .*speed"):
+    with pytest.raises(InputError, match=r"instructor derive has no setting 'speed'; .* past_words"):
         instructor("derive", speed=3)
 
 

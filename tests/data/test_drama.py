@@ -179,5 +179,5 @@ def test_annotators_by_name() -> None:
     assert ANNOTATORS == ("rules", "drama", "teacher")
     with pytest.raises(InputError, match="'dram' is unknown; use one of rules, drama, teacher"):
         annotator("dram")
-    with pytest.raises(InputError, match=r"annotator drama: .*leave the setting out"):
+    with pytest.raises(InputError, match=r"annotator drama has no setting .*leave the setting out"):
         annotator("drama", speed=3)

@@ -1,14 +1,23 @@
 """Makes annotators and instructors by their names, with settings as a file or the terminal gives them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from spellbound.errors import InputError
 
 T = TypeVar("T")
+
+
+class UnknownSetting(InputError):
+    """A setting that what was asked for does not have; who knows where it was given says so."""
+
+    def __init__(self, message: str, owner: str = "", setting: str = "") -> None:
+        """Keep whose setting it would be, and its name."""
+        super().__init__(message)
+        self.owner, self.setting = owner, setting
 
 
 def made(
@@ -24,9 +33,19 @@ def made(
     try:
         return make(settings)
     except TypeError as error:
-        raise InputError(
-            f"{what} {name}: {error}; leave the setting out or spell it as the page says"
-        ) from error
+        raise InputError(f"{what} {name}: {error}; leave the setting out") from error
+
+
+def require_known(what: str, name: str, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """UnknownSetting for the first setting whose name is none of these."""
+    for setting in settings:
+        if setting not in names:
+            other, valid = ("", f", or use one of {', '.join(names)}") if names else (", nor any other", "")
+            raise UnknownSetting(
+                f"{what} {name} has no setting {setting!r}{other}; leave the setting out{valid}",
+                name,
+                setting,
+            )
 
 
 def typed(values: Mapping[str, Any], *owners: Any) -> dict[str, Any]:
@@ -45,5 +64,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
+        if get_origin(kind) is tuple and get_args(kind) == (int, int):
+            shown = f"{name} {value!r:.40}"
+            raise InputError(f"{shown}: is no pair; give two numbers, the smaller one first") from error
         place = ".".join(map(str, (name, *wrong["loc"])))
         raise InputError(f"{place} {wrong['input']!r:.40}: {wrong['msg']}; give another value") from error

@@ -36,23 +36,23 @@ def annotate(
     A document that cannot be tagged so is left out and named.
     """
     from spellbound.cli.data.progress import counted
-    from spellbound.cli.data.settings import gathered
+    from spellbound.cli.data.required import required
+    from spellbound.cli.data.settings import gathered, placed
     from spellbound.cli.files import require_other_file, require_writable
     from spellbound.data.annotators import annotator
     from spellbound.data.readers import read_documents
     from spellbound.data.rows import write_tagged
-    from spellbound.errors import InputError
 
     require_writable(output)
     for file in documents:
         require_other_file(output, str(file))
-    chosen = annotator(with_, **gathered(with_, settings, changes or ()))
+    with placed(settings, changes or ()):
+        chosen = annotator(with_, **gathered(with_, settings, changes or ()))
     refused: list[str] = []
     found = counted(read_documents(documents), "tagging", "documents")
-    written = write_tagged(output, _required(_tagged(chosen, found, refused), refused))
+    stories = required(_tagged(chosen, found, refused), lambda: _nothing(documents, refused))
+    written = write_tagged(output, stories)
     say_usage(chosen)
-    if not written:
-        raise InputError(f"{output}: there was nothing to tag in {', '.join(map(str, documents))}; read more")
     left_out = f"; {len(refused)} left out" if refused else ""
     typer.echo(f"{output}: {written} tagged {'story' if written == 1 else 'stories'}{left_out}")
 
@@ -71,16 +71,11 @@ def _tagged(
             typer.echo(f"spellbound: {one_line(str(error))}", err=True)
 
 
-def _required(stories: "Iterator[TaggedStory]", refused: list[str]) -> "Iterator[TaggedStory]":
-    """Pass stories on; where every document was refused, write no file at all."""
-    from spellbound.errors import InputError
-
-    written = 0
-    for story in stories:
-        written += 1
-        yield story
-    if refused and not written:
-        raise InputError(f"all {len(refused)} documents were refused; choose another annotator with --with")
+def _nothing(documents: list[Path], refused: list[str]) -> str:
+    """Why there is no story."""
+    if refused:
+        return f"all {len(refused)} documents were refused; choose another annotator with --with"
+    return f"there was nothing to tag in {', '.join(map(str, documents))}; read more"
 
 
 def say_usage(chosen: object) -> None:

@@ -49,6 +49,7 @@ def build(
     from spellbound.cli.app import WRONG_INPUT
     from spellbound.cli.data.progress import bars
     from spellbound.cli.data.reports import build_table, settings_of
+    from spellbound.cli.data.settings import placed
     from spellbound.data.check import Limits
     from spellbound.data.pipeline import Build
     from spellbound.data.pipeline import build as build_all
@@ -74,7 +75,7 @@ def build(
         time=time,
         memory=memory,
     )
-    with bars() as show:
+    with placed(settings, changes or (), tables=True), bars() as show:
         built = build_all(asked, cluster, restart=restart, on_progress=show)
     if built.report is None:
         typer.echo(

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+_NAMED = 3
+"""Files named in the report, of those that no reader knows."""
+
 
 def read(
     sources: Annotated[
@@ -44,6 +47,7 @@ def read(
     from spellbound.cli.app import WRONG_INPUT
     from spellbound.cli.controls import one_line
     from spellbound.cli.data.progress import counted
+    from spellbound.cli.data.required import required
     from spellbound.cli.data.tally import Tally
     from spellbound.cli.files import require_other_file, require_writable
     from spellbound.data.readers import ReaderDefaults, write_documents
@@ -63,14 +67,38 @@ def read(
         user=user,
     )
     require_writable(output)
-    for file in found_in(sources):
+    unread: list[Path] = []
+    for file in found_in(sources, unread.append):
         require_other_file(output, str(file.path))
     refused: list[InputError] = []
     tally = Tally()
     found = read_all(sources, defaults=defaults, refused=refused.append if keep_going else None)
-    written = write_documents(output, counted(tally.watched(found), "reading", "documents"))
-    for error in refused:
-        typer.echo(f"spellbound: {one_line(str(error))}", err=True)
+    documents = counted(tally.watched(found), "reading", "documents")
+    try:
+        written = write_documents(output, required(documents, lambda: _nothing(sources, unread)))
+    finally:
+        for error in refused:
+            typer.echo(f"spellbound: {one_line(str(error))}", err=True)
+    if unread:
+        typer.echo(f"spellbound: {one_line(_unknown(unread))}", err=True)
     typer.echo(f"{output}: {written} documents, {tally.said(len(refused))}")
     if refused:
         raise typer.Exit(WRONG_INPUT)
+
+
+def _nothing(sources: list[Path], unread: list[Path]) -> str:
+    """Why there is no document."""
+    left_out = f" ({_unknown(unread)})" if unread else ""
+    return (
+        f"{', '.join(map(str, sources))}: has no document that can be read{left_out};"
+        " give text, Markdown, EPUB, TEI, chats or cards"
+    )
+
+
+def _unknown(files: list[Path]) -> str:
+    """How many files of folders no reader knows, and which come first."""
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    named = ", ".join(map(str, files[:_NAMED]))
+    return (
+        f"{len(files)} {'file' if len(files) == 1 else 'files'} that no reader knows left out: {named}{more}"
+    )

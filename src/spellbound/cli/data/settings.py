@@ -1,10 +1,12 @@
 """Settings of annotators and instructors from a file and from `--set`."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from spellbound.data.named import UnknownSetting
 from spellbound.errors import InputError
 
 
@@ -17,6 +19,18 @@ def gathered(name: str, file: Path | None, changes: Sequence[str]) -> dict[str, 
     if file is None:
         return changed
     return {"settings": file, **changed} if name == "teacher" else {**_table(file), **changed}
+
+
+@contextmanager
+def placed(file: Path | None, changes: Sequence[str], *, tables: bool = False) -> Iterator[None]:
+    """Say of a setting that nobody knows where it was given: by `--set`, or in the file or its tables."""
+    try:
+        yield
+    except UnknownSetting as error:
+        key = f"{error.owner}.{error.setting}" if tables else error.setting
+        given = {change.partition("=")[0].strip() for change in changes}
+        within = f"{file}: [{error.owner}]" if tables else str(file)
+        raise InputError(f"{f'--set {key}' if key in given else within}: {error}") from error
 
 
 def _table(file: Path) -> dict[str, Any]:

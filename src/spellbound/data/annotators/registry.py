@@ -1,9 +1,10 @@
 """Annotators by name: from a document to a tagged story."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
-from spellbound.data.named import made, typed
+from spellbound.data.named import made, require_known, typed
 from spellbound.data.tagged import Annotator
 
 
@@ -20,13 +21,15 @@ def annotator(name: str, /, **settings: Any) -> Annotator:
 def _rules(settings: dict[str, Any]) -> Annotator:
     from spellbound.data.annotators.rules import Rules
 
+    require_known("annotator", "rules", settings, [each.name for each in fields(Rules)])
     return Rules(**typed(settings, Rules))
 
 
 def _drama(settings: dict[str, Any]) -> Annotator:
     from spellbound.data.annotators.drama import Drama
 
-    return Drama(**settings)
+    require_known("annotator", "drama", settings, ())
+    return Drama()
 
 
 def _teacher(settings: dict[str, Any]) -> Annotator:

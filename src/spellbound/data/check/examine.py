@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from spellbound.data.check.faults import Code, Finding
+from spellbound.data.check.faults import WARNINGS, Code, Finding
 from spellbound.data.check.leaks import shared_run
 from spellbound.data.check.limits import Limits
 from spellbound.data.check.markup import Markup
@@ -60,6 +60,12 @@ def examine(
         _tagged(value, row, limits, found)
     found.unnamed = tuple(name for name in UNNAMED if value.get(name, "") == "")
     return found
+
+
+def faults_of(value: Mapping[str, Any], limits: Limits, tokens: Tokens | None = None) -> list[Finding]:
+    """What is wrong with an example, warnings apart: who makes examples leaves those out that have any."""
+    found = examine(value, Example, limits, tokens)
+    return [each for each in found.findings if each.code not in WARNINGS]
 
 
 def _validated(value: Mapping[str, Any], model: type[BaseModel], found: Examined) -> BaseModel | None:

@@ -76,6 +76,11 @@ class Derive:
                 raise InputError(f"weight {weight} of {kind}: give a number from 0 on")
 
     @classmethod
+    def settings(cls) -> list[str]:
+        """The names that `of` takes."""
+        return [each.name for kind in (WindowSettings, cls) for each in fields(kind)]
+
+    @classmethod
     def of(cls, **values: Any) -> Self:
         """Make one from values by name, fields of `WindowSettings` among them.
 

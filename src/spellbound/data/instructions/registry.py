@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from spellbound.data.examples import Example
-from spellbound.data.named import made
+from spellbound.data.named import made, require_known
 from spellbound.data.tagged import TaggedStory
 
 
@@ -32,6 +32,7 @@ def instructor(name: str, /, **settings: Any) -> Instructor:
 def _derive(settings: dict[str, Any]) -> Instructor:
     from spellbound.data.instructions.derive import Derive
 
+    require_known("instructor", "derive", settings, Derive.settings())
     return Derive.of(**settings)
 
 

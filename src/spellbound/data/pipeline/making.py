@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from spellbound.data.annotators import annotator
-from spellbound.data.check import WARNINGS, Limits
-from spellbound.data.check.examine import Tokens, examine
+from spellbound.data.check import Limits
+from spellbound.data.check.examine import Tokens, faults_of
 from spellbound.data.documents import Document
 from spellbound.data.examples import Example
 from spellbound.data.instructions import Instructor, instructor
@@ -75,8 +75,7 @@ class _Task:
         """Keep an example if nothing is wrong with it."""
         self.counts.add("examples made", example.language)
         value = example.model_dump()
-        found = examine(value, Example, self._limits, self._tokens)
-        faults = [each for each in found.findings if each.code not in WARNINGS]
+        faults = faults_of(value, self._limits, self._tokens)
         if not faults:
             self._examples.add(example.id, written(value))
             return True

@@ -26,7 +26,16 @@ Version = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 """Version of the text that a reader agreed to."""
 Scope: TypeAlias = Literal["training", "evaluation", "publication"]
 SCOPES: tuple[Scope, ...] = ("training", "evaluation", "publication")
-Scale = Annotated[str, StringConstraints(pattern=r"^(unit|thumbs|stars-([2-9]|10))$")]
+SCALES = ("unit", "thumbs", *(f"stars-{most}" for most in range(2, 11)))
+
+
+def _known_scale(scale: str) -> str:
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r:.40}; give unit, thumbs or stars-2 to stars-10")
+    return scale
+
+
+Scale = Annotated[str, AfterValidator(_known_scale)]
 """How it was asked: `unit` 0 to 1, `thumbs` 0 or 1, `stars-N` 1 to N, half stars allowed."""
 
 
@@ -72,7 +81,7 @@ FLAGS: tuple[FlagKind, ...] = (
 
 def normalised(raw: float, scale: str) -> float:
     """Return a rating between 0 and 1; ValueError for one that the scale does not have."""
-    if scale.startswith("stars-"):
+    if _known_scale(scale).startswith("stars-"):
         stars = int(scale.removeprefix("stars-"))
         if not (1 <= raw <= stars and 2 * raw % 1 == 0):
             raise ValueError(f"raw is {raw:g} of {scale}; give 1 to {stars} in steps of a half")

@@ -87,17 +87,19 @@ def read_source(source: Source, defaults: ReaderDefaults = NO_DEFAULTS) -> Itera
     yield from cast(_Read, getattr(module, function))(source.path, defaults, source.name)
 
 
-def sources(paths: Iterable[Path]) -> list[Source]:
+def sources(paths: Iterable[Path], left_out: Callable[[Path], None] = lambda path: None) -> list[Source]:
     """The files in question; of a folder, those of a known ending that are not hidden nor about others.
 
     Names are made of the folder's name and the path in it; where two would have one name, of the ending too,
-    and then of a number. Raises InputError for what is not there.
+    and then of a number. `left_out` is told of a folder's files that no reader knows, hidden ones and those
+    about others apart. Raises InputError for what is not there.
     """
     found: list[tuple[Path, str]] = []
     for path in paths:
         if path.is_dir():
             found += [
-                (file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}") for file in _walk(path)
+                (file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}")
+                for file in _walk(path, left_out)
             ]
         elif path.exists():
             found.append((path, path.name))
@@ -156,7 +158,7 @@ def _is_card_file(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, left_out: Callable[[Path], None]) -> Iterator[Path]:
     """Files of known endings below a folder, in the order of their paths; pictures only if they are cards."""
 
     def fail(error: OSError) -> None:
@@ -166,8 +168,12 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
-            if not _ASIDE.fullmatch(name) and _ending(name) in ENDINGS and _is_meant(path):
+            if _ASIDE.fullmatch(name):
+                continue
+            if _ending(name) in ENDINGS and _is_meant(path):
                 yield path
+            else:
+                left_out(path)
 
 
 def _is_meant(path: Path) -> bool:
