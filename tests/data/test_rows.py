@@ -315,3 +315,9 @@ def test_tagged_stories_keep_everything(tmp_path: Path) -> None:
     for ending in ENDINGS:
         assert write_tagged(tmp_path / f"a{ending}", [story]) == 1
         assert list(read_tagged([tmp_path / f"a{ending}"])) == [story]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for name in ("none.parquet", "none.jsonl"):
+        with pytest.raises(InputError, match=f"{name}: cannot be read: no such file"):
+            list(read_examples([tmp_path / name]))

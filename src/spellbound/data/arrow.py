@@ -148,5 +148,7 @@ def _type(annotation: Any) -> Any:
 
 
 def _unreadable(path: Path, row: int, error: Exception) -> InputError:
+    if not path.exists():
+        return InputError(f"{path}: cannot be read: no such file; give a Parquet file")
     said = words_of(error) if isinstance(error, OSError) else str(error).splitlines()[0]
     return InputError(f"{path}: row {row}: the Parquet file cannot be read: {said}; write or fetch it again")

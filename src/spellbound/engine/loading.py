@@ -109,7 +109,9 @@ def weight_count(folder: Path) -> int:
             with safe_open(file, framework="pt") as tensors:
                 total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file}: not a whole safetensors file: {_one_line(error)}") from error
+            raise ModelError(
+                f"{file}: not a whole safetensors file: {_one_line(error)}; fetch it again"
+            ) from error
     return total
 
 

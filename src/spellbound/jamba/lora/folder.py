@@ -167,14 +167,18 @@ def read_adapter(folder: Path) -> AdapterFile:
         raise ModelError(f"{folder / CONFIG}: cannot be read: {error}; take the adapter again") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise ModelError(f"{folder / CONFIG}: peft_type is {kind!r}; only 'LORA' adapters can be used")
+        raise ModelError(
+            f"{folder / CONFIG}: peft_type is {kind!r}; only 'LORA' adapters can be used; give one"
+        )
     try:
         # Not mapped: whoever writes over the file meanwhile would end this process.
         data = (folder / WEIGHTS).read_bytes()
         tensors = load_tensors(data)
         header = json.loads(data[_HEADER_AT : _HEADER_AT + int.from_bytes(data[:_HEADER_AT], "little")])
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{folder / WEIGHTS}: not a whole safetensors file: {error}") from error
+        raise ModelError(
+            f"{folder / WEIGHTS}: not a whole safetensors file: {error}; fetch or save it again"
+        ) from error
     metadata = header.get("__metadata__") or {}
     if not tensors:
         raise ModelError(f"{folder / WEIGHTS}: holds no tensors; take the adapter again")
