@@ -53,24 +53,19 @@ class _Lacking(Exception):
         self.remedy = remedy
 
 
+@functools.cache
 def use_heap() -> HeapReport:
     """Keep freed memory in this process from now on, and find it again where that can be had.
 
     Tensors that are there stay where they are. To be called again at no cost. THP_MEM_ALLOC_ENABLE, which is
     of torch's own allocator, has no effect any more.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-        mallopt(M_TOP_PAD, 64 << 20)
-    return _installed()
-
-
-@functools.cache
-def _installed() -> HeapReport:
     if platform.libc_ver()[0] != "glibc":
         return HeapReport(reuses=False, detail="as the system gives it: only glibc needs help")
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    mallopt(M_TOP_PAD, 64 << 20)
     try:
         _loaded().spellbound_use_heap()
     except _Lacking as lack:
@@ -88,10 +83,10 @@ def _loaded() -> ctypes.CDLL:
     for again in (False, True):
         if again or not _is_ours(file):
             _compile(file)
-        with suppress(OSError, AttributeError):
+        with suppress(OSError):
             library = ctypes.CDLL(str(file))
-            library.spellbound_use_heap  # noqa: B018 (is it there?)
-            return library
+            if hasattr(library, "spellbound_use_heap"):
+                return library
     raise _Lacking(f"{file} cannot be loaded", "set CXX to another compiler")
 
 

@@ -59,7 +59,7 @@ _SCAN_BYTES = 18.0  # a state is in no memory, but the scan takes as long as if 
 _HOLES = {True: 0.3, False: 0.7}
 """By whether freed memory is found again; without, 0.2 to 1.1 were measured, another in every run."""
 _FIRST_USE, _CODE = 0.04 * _GIB, 0.25 * _GIB
-"""Measured on CPUs; the second is oneDNN's, which writes code for each shape of a bfloat16 product."""
+"""Measured on CPUs; the second with bfloat16 products, for which oneDNN writes code: a part of it is that."""
 _CONTEXT = 0.6 * _GIB  # CUDA's own, and the kernels'
 
 
