@@ -1,8 +1,12 @@
 """Coroutines in a thread of their own: each is told of its end, or does not begin."""
 
 import asyncio
+import gc
+import sys
 import threading
+from collections.abc import AsyncGenerator
 
+import anyio
 import pytest
 
 from spellbound.errors import EnvironmentFault
@@ -42,3 +46,45 @@ def test_whatever_was_begun_before_the_end_is_told_of_it() -> None:
             background.begin(asyncio.sleep(60), told.append)
         background.close()
         assert [type(each) for each in told] == [asyncio.CancelledError] * 5
+
+
+def test_a_generator_that_was_left_open_is_closed_to_its_end() -> None:
+    background, told = Background("test"), list[BaseException | None]()
+    opened, closed = threading.Event(), threading.Event()
+
+    async def lines() -> AsyncGenerator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            for _ in range(10):  # as a connection does that says goodbye
+                await asyncio.sleep(0.01)
+            closed.set()
+
+    async def reads() -> None:
+        async for _ in lines():
+            opened.set()
+            await asyncio.sleep(60)
+
+    background.begin(reads(), told.append)
+    assert opened.wait(5)
+    background.close()
+    assert [type(each) for each in told] == [asyncio.CancelledError]
+    assert closed.is_set()
+
+
+def test_children_that_have_not_begun_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: left.append(found.object))
+    background, told = Background("test"), list[BaseException | None]()
+
+    async def connects() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 60)
+            background._loop.stop()  # the end comes before the child's first step
+
+    background.begin(connects(), told.append)
+    background._thread.join(5)
+    gc.collect()
+    assert [type(each) for each in told] == [asyncio.CancelledError]
+    assert left == []

@@ -18,6 +18,7 @@ class Background:
         """Begin a thread of this name."""
         self._loop = asyncio.new_event_loop()
         self._lock, self._closing = Lock(), False
+        self._begun: set[asyncio.Task[None]] = set()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -26,7 +27,7 @@ class Background:
 
         EnvironmentFault after the end; then nothing is told.
         """
-        running = Running(self._loop)
+        running = Running(self._loop, self._begun)
         with self._lock:
             if not self._closing:
                 self._loop.call_soon_threadsafe(running.start, work, ended)
@@ -47,26 +48,37 @@ class Background:
         loop = self._loop
         try:
             loop.run_forever()
-            if tasks := asyncio.all_tasks(loop):
-                for task in tasks:
-                    task.cancel()
-                loop.run_until_complete(asyncio.wait(tasks))
+            loop.run_until_complete(self._end())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             loop.close()
 
+    async def _end(self) -> None:
+        """Cancel what was begun, and wait for that and for whatever it leaves behind.
+
+        What it leaves is not cancelled, for it ends by itself: a child of a task group that has not begun
+        would never run what it was given, and a generator would stop in the midst of its closing.
+        """
+        _cancel(self._begun)
+        while _others():
+            await asyncio.wait(_others())
+            # A generator that goes with its reader is closed by a task that the loop makes in its next turn.
+            await asyncio.sleep(0)
+
 
 class Running:
     """A coroutine that runs in the background."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, begun: "set[asyncio.Task[None]]") -> None:
+        self._loop, self._begun = loop, begun
         self._task: asyncio.Task[None] | None = None
 
     def start(self, work: Coroutine[Any, Any, None], ended: Ended) -> None:
         """Begin; for the thread of the loop."""
         self._task = self._loop.create_task(work)
+        self._begun.add(self._task)
+        self._task.add_done_callback(self._begun.discard)
         # Not in the coroutine: one that is cancelled early never gets to run.
         self._task.add_done_callback(lambda task: ended(_error(task)))
 
@@ -84,3 +96,13 @@ class Running:
 
 def _error(task: "asyncio.Task[None]") -> BaseException | None:
     return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def _cancel(tasks: "set[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def _others() -> "set[asyncio.Task[Any]]":
+    """Every task but this one; whoever keeps them keeps their frames too, and the generators in those."""
+    return asyncio.all_tasks() - {asyncio.current_task()}
