@@ -74,6 +74,27 @@ def test_shared_pages_are_counted_once_and_all_bytes_come_back(tiny_model: Jamba
     assert (cache.nbytes, len(cache)) == (0, 0)
 
 
+def test_bytes_are_those_of_what_is_held_whatever_forks_and_leaves(tiny_model: JambaForCausalLM) -> None:
+    draw, cache = random.Random(3), StoryCache()
+    branches: list[tuple[list[int], SequenceState]] = [([], new_sequence(tiny_model))]
+    for number in range(60):
+        past, state = draw.choice(branches)
+        state = state.fork()
+        ids = [draw.randrange(3, 300) for _ in range(draw.choice([1, 40, 256, 300]))]
+        snapshot = read(tiny_model, ids, state)
+        branches.append(([*past, *ids], state))
+        cache.put(branches[-1][0], snapshot)
+        cache.max_bytes = cache.nbytes if number % 3 else cache.nbytes * 3 // 4
+        cache.put([7], read(tiny_model, [7]))
+        held = [node.snapshot for node in cache.nodes() if node.snapshot is not None]
+        pages = {page for each in held for page in each.state.pages}
+        assert cache.nbytes == sum(each.own_bytes for each in held) + sum(page.nbytes for page in pages)
+        cache.max_bytes = 1 << 40
+    assert cache.evicted > 20
+    cache.forget()
+    assert (cache.nbytes, len(cache)) == (0, 0)
+
+
 def test_it_keeps_to_its_bytes_and_keeps_what_is_used(tiny_model: JambaForCausalLM) -> None:
     one = read(tiny_model, [1, 2, 3])
     size = one.own_bytes + one.state.pages[0].nbytes

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spellbound.engine import Disk, Engine, Request, SamplingParams, StoryCache
+from spellbound.engine import Disk, Engine, Request, SamplingParams, Snapshot, StoryCache
 from spellbound.errors import InputError
-from spellbound.jamba import JambaForCausalLM
+from spellbound.jamba import JambaForCausalLM, Piece, new_sequence, read_together
 from spellbound.jamba.sequence import PAGE
 from tests.jamba.models import ours
 
@@ -80,6 +80,27 @@ def test_snapshots_read_back_share_their_pages_in_memory(
     assert one.length < other.length
     for number in (0, 1):
         assert one.snapshot.state.pages[number] is other.snapshot.state.pages[number]
+
+
+def test_what_two_have_read_apart_is_counted_whole_when_it_comes_back(
+    tiny_model: JambaForCausalLM, tmp_path: Path
+) -> None:
+    cache = engine_on(tmp_path, tiny_model).cache
+    states = [new_sequence(tiny_model) for _ in range(2)]
+    long = [*STORY, *STORY]
+    for state, ids in zip(states, (STORY, long), strict=True):  # the second finds the first one's pages there
+        cache.put(ids, Snapshot(state, read_together(tiny_model, [Piece(ids, state)])[0]))
+    cache.flush()
+    cache.max_bytes = 1
+    cache.put([5], Snapshot(new_sequence(tiny_model), None))
+    cache.max_bytes = 1 << 40
+    found = cache.find([*long, 5]).snapshot
+    assert found is not None
+    assert cache.find([*STORY, 5]).snapshot is not None
+    pages = {page for node in cache.nodes() if node.snapshot for page in node.snapshot.state.pages}
+    own = sum(node.snapshot.own_bytes for node in cache.nodes() if node.snapshot)
+    assert cache.nbytes == own + sum(page.nbytes for page in pages)
+    assert [page.before for page in found.state.pages] == [None, *found.state.pages[:-1]]
 
 
 def test_what_leaves_memory_is_read_from_disk(
@@ -291,7 +312,7 @@ def test_logits_come_back_as_they_were(tiny_model: JambaForCausalLM, tmp_path: P
 KILLED = """
 import sys
 from pathlib import Path
-from spellbound.engine import Disk, Engine, Request, SamplingParams, StoryCache
+from spellbound.engine import Disk, Engine, Request, SamplingParams, Snapshot, StoryCache
 from tests.engine.test_disk import STORY, killed_model
 
 model = killed_model()

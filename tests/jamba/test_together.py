@@ -96,6 +96,8 @@ def test_going_on_copies_no_page_and_a_fork_shares_all_of_them() -> None:
     read(model, [7], other)  # comes second
     assert other.pages[0] is state.pages[0]
     assert other.pages[1] is not state.pages[1]
+    for each in (state, other):
+        assert [page.before for page in each.pages] == [None, each.pages[0]]
 
 
 def test_a_row_alone_keeps_no_other_rows_in_memory() -> None:
@@ -126,6 +128,7 @@ def test_a_forward_that_fails_leaves_every_sequence_as_it_was(
     for state in [*states, *forks]:
         assert state.length == len(past)
         assert relative_error(read(model, [8, 9], state), cold(model, [*past, 8, 9])) < 1e-5
+        assert [page.before for page in state.pages] == [None, *state.pages[:-1]]
 
 
 def test_what_cannot_be_read_is_named() -> None:

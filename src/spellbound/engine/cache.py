@@ -45,6 +45,11 @@ class Snapshot:
         """Bytes that no other snapshot shares: all but the pages."""
         return self.state.own_bytes + (0 if self.logits_V is None else self.logits_V.nbytes)
 
+    @property
+    def last_page(self) -> Page | None:
+        """The page that its keys and values end in, behind all others; None before the first token."""
+        return self.state.pages[-1] if self.state.pages else None
+
 
 @dataclass(eq=False)
 class Node:
@@ -100,18 +105,21 @@ class StoryCache:
             raise ModelError(f"the story cache was given {max_bytes} bytes; give 0 or more")
         self.max_bytes = max_bytes
         self.disk = disk
-        self.nbytes = 0
-        """Of all snapshots in memory, shared pages counted once."""
         self.evicted = 0
         """Snapshots that had to leave memory so far."""
         self._roots: dict[str, Node] = {}
-        self._pages: Counter[Page] = Counter()
+        self._states_bytes, self._pages = 0, _HeldPages()
         self._clock = 0
         if disk is not None:
             for name, ids, key in disk.index():
                 self._clock += 1
                 node = self._place(name, ids)
                 node.key, node.used = key, self._clock
+
+    @property
+    def nbytes(self) -> int:
+        """Of all snapshots in memory, shared pages counted once."""
+        return self._states_bytes + self._pages.nbytes
 
     def __len__(self) -> int:
         """Return the number of snapshots in memory."""
@@ -220,22 +228,15 @@ class StoryCache:
     def _hold(self, node: Node, snapshot: Snapshot) -> None:
         self._let_go(node)
         node.snapshot = snapshot
-        self.nbytes += snapshot.own_bytes
-        for page in snapshot.state.pages:
-            if not self._pages[page]:
-                self.nbytes += page.nbytes
-            self._pages[page] += 1
+        self._states_bytes += snapshot.own_bytes
+        self._pages.hold(snapshot.last_page)
 
     def _let_go(self, node: Node) -> None:
         """Take a node's snapshot out of memory."""
         if node.snapshot is None:
             return
-        self.nbytes -= node.snapshot.own_bytes
-        for page in node.snapshot.state.pages:
-            self._pages[page] -= 1
-            if not self._pages[page]:
-                del self._pages[page]
-                self.nbytes -= page.nbytes
+        self._states_bytes -= node.snapshot.own_bytes
+        self._pages.let_go(node.snapshot.last_page)
         node.snapshot = None
 
     def _drop(self, node: Node) -> None:
@@ -255,11 +256,7 @@ class StoryCache:
         while ancestor is not None and ancestor.snapshot is None:
             ancestor = ancestor.parent
         saved = node.end - (0 if ancestor is None else ancestor.end)
-        freed = snapshot.own_bytes
-        for page in reversed(snapshot.state.pages):  # what others share lies before
-            if self._pages[page] > 1:
-                break
-            freed += page.nbytes
+        freed = snapshot.own_bytes + self._pages.freed(snapshot.last_page)
         return saved / max(1, freed) * float(0.5 ** ((self._clock - node.used) / HALF_LIFE))
 
     # ---- disk
@@ -295,6 +292,45 @@ class StoryCache:
             self.disk.remove(node.key)
             node.key = ""
             self._prune(node)
+
+
+class _HeldPages:
+    """Pages that snapshots hold, and their bytes, each counted once.
+
+    A snapshot counts as a user of its last page alone, and a page of the one before it: so it costs what is
+    new to come, and what nobody else holds to go, however long the story is.
+    """
+
+    def __init__(self) -> None:
+        self._users: Counter[Page] = Counter()
+        self.nbytes = 0
+
+    def hold(self, page: Page | None) -> None:
+        """Count a snapshot that ends in this page."""
+        while page is not None:
+            self._users[page] += 1
+            if self._users[page] > 1:
+                return
+            self.nbytes += page.nbytes
+            page = page.before
+
+    def let_go(self, page: Page | None) -> None:
+        """Count it no more."""
+        while page is not None:
+            self._users[page] -= 1
+            if self._users[page]:
+                return
+            del self._users[page]
+            self.nbytes -= page.nbytes
+            page = page.before
+
+    def freed(self, page: Page | None) -> int:
+        """Return the bytes of pages that go with a snapshot that ends in this page."""
+        freed = 0
+        while page is not None and self._users[page] == 1:
+            freed += page.nbytes
+            page = page.before
+        return freed
 
 
 def _name(space: str) -> str:

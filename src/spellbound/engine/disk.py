@@ -169,7 +169,7 @@ class Disk:
             return waiting
         device, path = self._model.device, self._path(name, _STATE)
         try:
-            numbers = [self._page(page) for page in self._chain(file.parent)]
+            pages = self._pages(file.parent)
             with safe_open(path, framework="pt") as stored:
                 names = set(stored.keys())
                 mamba: list[MambaRow] = []
@@ -178,12 +178,12 @@ class Disk:
                     mamba.append(MambaRow(window.to(device), ssm.to(device), 0))
                 tail_ids = len(stored.get_tensor("ids"))
                 logits_V = stored.get_tensor("logits") if "logits" in names else None
-                state = SequenceState(self._model, mamba, len(numbers) * PAGE + tail_ids)
+                state = SequenceState(self._model, mamba, len(pages) * PAGE + tail_ids)
                 if "tail" in names:
                     page = torch.empty(page_shape(self._model), dtype=self._model.dtype, device=device)
                     page[:, :, :, :tail_ids] = stored.get_tensor("tail").to(device)
-                    numbers.append(Page(page, tail_ids))
-                state.hold(numbers)
+                    pages.append(Page(page, pages[-1] if pages else None, tail_ids))
+                state.hold(pages)
             os.utime(path)  # used: it leaves after others
         except (OSError, *_BROKEN):
             self.failed += 1
@@ -223,23 +223,27 @@ class Disk:
         digest.update(b"end" + ids[whole * PAGE :].astype("<i4").tobytes())
         return [*names, digest.hexdigest()[:32]]
 
-    def _chain(self, last: str) -> list[str]:
-        """Return the names of a page and all before it, first ones first."""
-        names = []
-        while last:
+    def _pages(self, last: str) -> list[Page]:
+        """Return a full page and all before it, first ones first; from memory what somebody holds."""
+        names, held = [], None
+        while last and (held := self._shared.get(last)) is None:
             names.append(last)
             last = self._files[last].parent
-        return names[::-1]
+        pages = []
+        while held is not None:
+            pages.append(held)
+            held = held.before
+        pages.reverse()
+        for name in reversed(names):
+            pages.append(self._read_page(name, pages[-1] if pages else None))
+        return pages
 
-    def _page(self, name: str) -> Page:
-        """Return a full page, from memory if somebody holds it."""
-        page = self._shared.get(name)
-        if page is None:
-            with safe_open(self._path(name, _PAGE), framework="pt") as stored:
-                numbers = stored.get_tensor("numbers").to(self._model.device)
-            if numbers.shape != page_shape(self._model) or numbers.dtype != self._model.dtype:
-                raise ValueError("a page of another model")
-            page = self._shared[name] = Page(numbers, PAGE)
+    def _read_page(self, name: str, before: Page | None) -> Page:
+        with safe_open(self._path(name, _PAGE), framework="pt") as stored:
+            numbers = stored.get_tensor("numbers").to(self._model.device)
+        if numbers.shape != page_shape(self._model) or numbers.dtype != self._model.dtype:
+            raise ValueError("a page of another model")
+        page = self._shared[name] = Page(numbers, before, PAGE)
         return page
 
     def _put(

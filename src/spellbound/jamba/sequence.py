@@ -26,12 +26,17 @@ PAGE = 256
 
 
 class Page:
-    """Keys and values of ``PAGE`` positions in all attention layers: ``numbers`` (L, 2, G, PAGE, P)."""
+    """Keys and values of ``PAGE`` positions in all attention layers: ``numbers`` (L, 2, G, PAGE, P).
 
-    __slots__ = ("__weakref__", "filled", "numbers")
+    They follow from everything before them, so a page has one page before it, in whatever sequence it is.
+    """
 
-    def __init__(self, numbers: Tensor, filled: int = 0) -> None:
-        self.numbers = numbers
+    __slots__ = ("__weakref__", "address", "before", "filled", "numbers")
+
+    def __init__(self, numbers: Tensor, before: "Page | None", filled: int = 0) -> None:
+        self.numbers, self.before = numbers, before
+        self.address: int = numbers.data_ptr()
+        """For the kernels."""
         self.filled = filled
         """Positions that somebody has written or is about to write; what lies before never changes."""
 
@@ -106,11 +111,11 @@ class SequenceState:
         """Claim room for so many positions behind the last one."""
         inside = self.length % PAGE
         needed = -(-(self.length + count) // PAGE)
+        del self.pages[-(-self.length // PAGE) :]  # of a forward that failed
         if inside and self.pages[self.length // PAGE].filled > inside:
             self._replace(self.length // PAGE, inside)
-        del self.pages[max(needed, -(-self.length // PAGE)) :]  # of a forward that failed
         while len(self.pages) < needed:
-            self._append(Page(_new_page(self.model)))
+            self._append(Page(_new_page(self.model), self.pages[-1] if self.pages else None))
         for number in range(self.length // PAGE, needed):
             self.pages[number].filled = min(PAGE, self.length + count - number * PAGE)
 
@@ -140,7 +145,7 @@ class SequenceState:
         """Return the addresses of all pages, for the kernels; valid while this state is not changed."""
         if self._table is None:
             room = max(8, 2 * len(self.pages))
-            self._table = (POINTER * room)(*(page.numbers.data_ptr() for page in self.pages))
+            self._table = (POINTER * room)(*(page.address for page in self.pages))
         return self._table
 
     def fits(self, dtype: torch.dtype) -> bool:
@@ -160,14 +165,15 @@ class SequenceState:
     def _append(self, page: Page) -> None:
         self.pages.append(page)
         if self._table is not None and len(self._table) >= len(self.pages):
-            self._table[len(self.pages) - 1] = page.numbers.data_ptr()
+            self._table[len(self.pages) - 1] = page.address
         else:
             self._table = None
 
     def _replace(self, number: int, inside: int) -> None:
         """Copy a page of which another sequence has taken what follows."""
-        page = Page(torch.empty_like(self.pages[number].numbers), inside)
-        page.numbers[:, :, :, :inside] = self.pages[number].numbers[:, :, :, :inside]
+        taken = self.pages[number]
+        page = Page(torch.empty_like(taken.numbers), taken.before, inside)
+        page.numbers[:, :, :, :inside] = taken.numbers[:, :, :, :inside]
         self.pages[number], self._table = page, None
 
 
