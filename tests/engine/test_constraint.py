@@ -1,5 +1,6 @@
 """Masks and commits of the llguidance constraint, as a table: accepted, refused, and unfinished."""
 
+import json
 import re
 from pathlib import Path
 
@@ -97,6 +98,29 @@ def test_bad_grammar_and_bad_tokenizer_are_named(vocabulary: Vocabulary) -> None
         vocabulary.constraint("start: nothing")
     with pytest.raises(ModelError, match="the tokenizer cannot be read"):
         Vocabulary("{}", size=4, stop_ids=[0])
+
+
+def test_a_grammar_that_means_all_in_countless_ways_is_given_up(
+    vocabulary: Vocabulary, ids: dict[bytes, int]
+) -> None:
+    constraint = vocabulary.constraint("start: s\ns: s s s | s s | /./ | ")
+
+    def go_on() -> None:
+        for _ in range(200):  # a step would take seconds at the end
+            constraint.allowed()
+            constraint.commit(ids[b"a"])
+
+    with pytest.raises(InputError, match="cannot go on: parser error: Too many items"):
+        go_on()
+
+
+def test_a_schema_of_many_alternatives_is_not(vocabulary: Vocabulary) -> None:
+    kinds = [
+        {"type": "object", "properties": {f"p{kind}{key}": {"type": "integer"} for key in range(10)}}
+        for kind in range(30)
+    ]
+    rules = json.dumps({"grammars": [{"json_schema": {"anyOf": kinds}}]})
+    assert bool(vocabulary.constraint(rules).allowed().any())
 
 
 def test_forbid() -> None:

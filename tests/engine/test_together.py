@@ -2,6 +2,9 @@
 
 import gc
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -13,18 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from spellbound.engine import Disk, Engine, Generation, Request, SamplingParams, StoryCache, generate
+from spellbound.engine import Engine, Generation, Request, StoryCache, generate
 from spellbound.errors import EngineBusy, EnvironmentFault, InputError
 from spellbound.jamba import JambaForCausalLM
-
-
-def greedy(count: int) -> SamplingParams:
-    return SamplingParams(temperature=0.0, max_tokens=count)
-
-
-def story(seed: int, length: int) -> list[int]:
-    draw = random.Random(seed)
-    return [1, *(draw.randrange(3, 320) for _ in range(length - 1))]
+from tests.engine.interleaved import Interleaved, greedy, story, write_adapters
 
 
 def alone(model: JambaForCausalLM, ids: list[int], count: int) -> list[int]:
@@ -371,64 +366,39 @@ def test_requests_that_come_and_go_leave_nothing_behind(tiny_model: JambaForCaus
 OPERATIONS = 3000
 
 
-def test_thousands_of_turns_forks_undos_cancellations_and_restarts(
-    tiny_model: JambaForCausalLM, tmp_path: Path
-) -> None:
-    """Against a plain oracle: every text that came to its end is the one a fresh engine writes."""
-    draw = random.Random(11)
-
-    def new_engine() -> Engine:
-        disk = Disk(tmp_path, tiny_model, max_bytes=1 << 21)
-        return Engine(tiny_model, cache=StoryCache(max_bytes=1 << 20, disk=disk), chunk=48, max_streams=6)
-
-    engine = new_engine()
-    branches = [story(seed, 30) for seed in range(5)]
-    running: list[tuple[Generation, list[int], int, list[int]]] = []
-    compared = reused = restarts = 0
-
-    def drain(generation: Generation, into: list[int], count: int) -> None:
-        into.extend(token for _, token in zip(range(count), generation, strict=False))
-
+def test_thousands_of_turns_forks_undos_cancellations_and_restarts(tmp_path: Path) -> None:
+    """Against a plain oracle: every text that came to its end is the one an engine without memory writes."""
+    write_adapters(tmp_path)
+    turns = Interleaved(tmp_path, seed=11)
     for _ in range(OPERATIONS):
-        what = draw.random()
-        if what < 0.4 and len(running) < 8:  # the next turn of a story
-            ids = [*draw.choice(branches), *story(draw.randrange(10**6), draw.randrange(1, 25))[1:]]
-            if len(ids) > 400:
-                ids = ids[:30]
-            count = draw.randrange(1, 12)
-            boundaries = (len(ids) // 2,) if draw.random() < 0.3 else ()
-            request = Request(
-                prompt_ids=ids,
-                params=greedy(count),
-                boundaries=boundaries,
-                space=draw.choice(("a", "a", "b")),
-            )
-            running.append((engine.generate(request), ids, count, []))
-        elif what < 0.75 and running:  # some more of a text
-            generation, _, _, tokens = draw.choice(running)
-            drain(generation, tokens, draw.randrange(1, 6))
-        elif what < 0.9 and running:  # one to its end, now and then compared, from which the story goes on
-            generation, ids, count, tokens = running.pop(draw.randrange(len(running)))
-            drain(generation, tokens, 1000)
-            assert generation.finish_reason == "length"
-            assert len(tokens) == count
-            reused += generation.stats.reused_tokens
-            if draw.random() < 0.5:
-                assert tokens == alone(tiny_model, ids, count)
-                compared += 1
-            branches[draw.randrange(5)] = [*ids, *tokens]
-        elif what < 0.97 and running:  # undone
-            generation, ids, _, tokens = running.pop(draw.randrange(len(running)))
-            generation.close()
-            branches[draw.randrange(5)] = [*ids, *tokens][: draw.randrange(20, len(ids) + 1)]
-        elif what > 0.99:  # the program ends, and begins again
-            for generation, *_ in running:
-                generation.close()
-            running.clear()
-            engine.close()
-            engine = new_engine()
-            restarts += 1
-    engine.close()
-    assert compared > 40
-    assert reused > 5_000
-    assert restarts > 3
+        turns.step()
+    turns.close()
+    done = turns.done
+    assert done["compared"] > 250
+    assert done["compared with adapters"] > 50
+    assert done["found"] > 5_000
+    assert done["cancelled"] > 50
+    assert done["restarted"] > 3
+
+
+def test_killed_in_the_midst_of_it_again_and_again(tmp_path: Path) -> None:
+    """What the next process finds on disk is right, however the one before ended."""
+    write_adapters(tmp_path)
+    draw, compared, found = random.Random(4), 0, 0
+    for seed in range(4):
+        command = [sys.executable, "-m", "tests.engine.interleaved", str(tmp_path), str(seed)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [line for _, line in zip(range(draw.randrange(8, 25)), process.stdout, strict=False)]
+            time.sleep(draw.random() * 0.05)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL  # it had not ended by itself, by a text that was wrong
+        compared += int(lines[-1].split()[0])
+        found += int(lines[-1].split()[1])
+    assert compared > 60
+    assert found > 1_000
+    last = Interleaved(tmp_path, seed=99)
+    for _ in range(200):
+        last.step()
+    last.close()
+    assert last.done["compared"] > 10

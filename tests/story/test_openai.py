@@ -153,6 +153,16 @@ class TestStreams:
         assert (ending.reason, ending.words) == ("words", 82)
         assert (ending.usage.prompt_tokens, ending.usage.written_tokens) == (50, 164)
 
+    def test_so_do_the_counts_of_llama_cpp(self, server: Loopback, make: Make) -> None:
+        counts = [
+            {"cache_n": 40, "prompt_n": 10, "predicted_n": 2 * at} for at in range(200)
+        ]
+        server.answer = then_hangs(*({**chat("word "), "timings": each} for each in counts))
+        _, ending = collect(make(dialect="llama.cpp").write(PROMPT, WriteOptions(words=1)))
+        usage = ending.usage
+        assert (usage.prompt_tokens, usage.reused_tokens, usage.reuse_known) == (50, 40, True)
+        assert usage.written_tokens == 162
+
     def test_without_usage_pieces_are_counted(self, server: Loopback, make: Make) -> None:
         server.answer = streams([chat("a "), 0.02, chat("b"), chat("", "stop"), "[DONE]"])
         usage = collect(make().write(PROMPT, WriteOptions()))[1].usage
@@ -242,6 +252,7 @@ class TestRequests:
         body = sent(server, make, WriteOptions(), dialect="llama.cpp")
         assert body["grammar"] == gbnf(CAST)
         assert (body["min_p"], body["repeat_penalty"], body["top_k"]) == (0.05, 1.05, 0)
+        assert body["timings_per_token"] is True
         assert not {"structured_outputs", "repetition_penalty", "min_tokens"} & body.keys()
 
     @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ class Engine:
         self._running = []
         for ticket in waiting:
             ticket.end("cancelled", error)
+        with self._model_lock:  # the model is as it came, for whoever uses it next
+            self._adapters.wear(None)
 
     def _step(self) -> None:
         """Admit, drop who left, read one batch, choose the next tokens."""

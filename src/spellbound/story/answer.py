@@ -52,15 +52,26 @@ def read_event(event: object) -> Item:
         return Failure("the server sent a choice that is no object", again=True)
     delta = first.get("delta")
     text = first.get("text") if "text" in first else member(delta, "content")
-    usage = event.get("usage")
+    prompt, cached, written = _tokens(event)
     return Chunk(
         text=_whole(text) if isinstance(text, str) else "",
         finish=str(first.get("finish_reason") or ""),
         scores=tuple(_scores(first.get("logprobs"))),
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        cached_tokens=_count(member(usage, "prompt_tokens_details"), "cached_tokens"),
-        written_tokens=_count(usage, "completion_tokens"),
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        written_tokens=written,
     )
+
+
+def _tokens(event: Mapping[str, object]) -> tuple[int | None, int | None, int | None]:
+    """Return the tokens of the prompt, those of them that were not read again, and those written."""
+    if isinstance(usage := event.get("usage"), Mapping):
+        cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+        return _count(usage, "prompt_tokens"), cached, _count(usage, "completion_tokens")
+    timings = event.get("timings")  # llama.cpp's, with every piece
+    cached, read = _count(timings, "cache_n"), _count(timings, "prompt_n")
+    prompt = None if cached is None or read is None else cached + read
+    return prompt, cached, _count(timings, "predicted_n")
 
 
 def _whole(text: str) -> str:

@@ -31,7 +31,7 @@ class PromptEncoder:
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         """Use the tokenizer of a model folder; the folder is named when its template fails."""
         self._folder, self._tokenizer = folder, tokenizer
-        self._encoder = GrowingEncoder(tokenizer)
+        self._encoder = GrowingEncoder(tokenizer.backend_tokenizer)
         added = tokenizer.added_tokens_decoder.values()
         self._control = [token.content for token in added if token.special]
 
@@ -96,7 +96,7 @@ class PromptEncoder:
         """
         marks = [f"x{secrets.token_hex(16)}x" for _ in messages]
         rest = self.chat_text([Message(each.role, mark) for each, mark in zip(messages, marks, strict=True)])
-        parts: list[list[int]] = []
+        parts: list[Ids] = []
         for message, mark in zip(messages, marks, strict=True):
             head, found, rest = rest.partition(mark)
             if not found:
@@ -104,18 +104,15 @@ class PromptEncoder:
                     "the chat template changes a prompt that contains the model's control tokens; leave out"
                     f" what is spelled like one of {', '.join(self._control)[:200]}"
                 )
-            parts += [self._ids(head), self._letters.encode(message.content, add_special_tokens=False).ids]
-        return np.array([token for part in [*parts, self._ids(rest)] for token in part], np.int32)
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            parts += [self._encoder.encode(head).ids, self._letters.encode(message.content).ids]
+        return np.concatenate([*parts, self._encoder.encode(rest).ids])
 
     @cached_property
-    def _letters(self) -> Tokenizer:
-        """A tokenizer to which control tokens are letters; a copy, as the setting holds for all threads."""
+    def _letters(self) -> GrowingEncoder:
+        """An encoder to which control tokens are letters; a copy, as the setting holds for all threads."""
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.encode_special_tokens = True
-        return copy
+        return GrowingEncoder(copy)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

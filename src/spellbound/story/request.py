@@ -56,19 +56,25 @@ def limit_name(api: Api, server: ServerSettings) -> str:
 def of_its_own(
     server: ServerSettings, *, min_p: float, repetition_penalty: float, min_tokens: int = 0
 ) -> Body:
-    """Return fields that OpenAI does not have, by the names that this server gives them."""
+    """Return fields that OpenAI does not have, by the names that this server gives them.
+
+    Tokens are to be counted with every piece: a passage that we end is left without the last one.
+    """
     match server.dialect:
         case "openai":
             return {}
         case "llama.cpp":
-            # Its own default is the 40 likeliest.
-            return {"min_p": min_p, "repeat_penalty": repetition_penalty, "top_k": 0}
+            return {
+                "min_p": min_p,
+                "repeat_penalty": repetition_penalty,
+                "top_k": 0,  # its own default is the 40 likeliest
+                "timings_per_token": True,
+            }
         case "vllm" | "vllm-xgrammar":
             fields: Body = {
                 "min_p": min_p,
                 "repetition_penalty": repetition_penalty,
                 "top_k": -1,  # a checkpoint's generation_config may say otherwise
-                # With every piece, for a passage that we end is left without the last one.
                 "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             }
             if min_tokens:
