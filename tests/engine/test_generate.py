@@ -60,6 +60,24 @@ def test_resumed_equals_cold_at_every_boundary(tiny_model: JambaForCausalLM, sha
     assert tokens == run(fresh(tiny_model), turn)[0]
 
 
+@pytest.mark.parametrize(
+    ("length", "boundaries", "kept"),
+    [
+        (3 * 1024, (), [1024, 2048]),
+        (2 * 1024 + 100, (), [1024]),  # the end is near enough
+        (3 * 1024, (1300, 2000), [1300, 2000]),  # so is what is kept anyway, before and behind
+    ],
+)
+def test_of_a_long_prompt_states_in_between_are_kept(
+    tiny_model: JambaForCausalLM, length: int, boundaries: tuple[int, ...], kept: list[int]
+) -> None:
+    engine, prompt = fresh(tiny_model), [3 + number % 290 for number in range(length)]
+    run(engine, prompt, boundaries=boundaries)
+    ends = {node.end for node in engine.cache.nodes() if node.held}
+    assert sorted(end for end in ends if end < length) == kept
+    assert length in ends
+
+
 @pytest.mark.parametrize("taken", [1, 5, 24])
 def test_going_on_from_a_reply_runs_what_was_added(tiny_model: JambaForCausalLM, taken: int) -> None:
     engine = fresh(tiny_model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import NamedTuple, cast
 
@@ -19,7 +20,7 @@ from spellbound.errors import InputError
 from spellbound.jamba import JambaForCausalLM, SequenceState, new_sequence
 
 _SPACING = 1024
-"""Prompt tokens between two snapshots of a long prompt."""
+"""Prompt tokens between two snapshots of a long prompt, and half of them at least to one kept anyway."""
 _WORTH_WAITING = 64  # tokens that another request is about to read, too; states for that lie so far apart
 
 
@@ -67,14 +68,23 @@ class Stream:
         self.state: SequenceState = (
             new_sequence(self._model) if found.snapshot is None else found.snapshot.state.fork()
         )
-        regular = range(_SPACING, len(ids), _SPACING)
-        wanted = {*self.request.boundaries, *regular, found.shared}
-        self._marks: deque[int] = deque(
-            [*sorted(place for place in wanted if self.at < place < len(ids)), len(ids)]
-        )
+        self._marks: deque[int] = deque(self._places([*self.request.boundaries, found.shared]))
         if found.snapshot is not None and self.at == len(ids):  # nothing to read: the logits are known
             self.logits_V = found.snapshot.logits_V
             self.begin_writing()
+
+    def _places(self, wanted: list[int]) -> list[int]:
+        """Return where in the prompt states are kept, what is known already left out, its end the last."""
+        end = len(self.prompt)
+        kept = [self.at, *sorted({end, *(place for place in wanted if self.at < place < end)})]
+        # One beside another would cost a step and a state to save no more than half a step.
+        apart = [
+            place
+            for before, after in pairwise(kept)
+            for place in range(before - before % _SPACING, after, _SPACING)
+            if before + _SPACING // 2 <= place <= after - _SPACING // 2
+        ]
+        return sorted([*kept[1:], *apart])
 
     @property
     def reading(self) -> bool:
