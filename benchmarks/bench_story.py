@@ -217,7 +217,7 @@ def plan(options: command.Options) -> list[Job]:
             jobs.append(_job(NEXT, "narrow", "ours fp32, cold", cold, tokens=tokens))
             jobs += _peers(tokens)
     for batch in (1, 4) if options.quick else (1, 4, 16, 64):
-        jobs.append(_job(STREAMS, "bench", "ours fp32", streams, batch=batch))
+        jobs.append(_job(STREAMS, "bench", "ours fp32", streams, tokens=WRITTEN, batch=batch))
     return jobs
 
 

@@ -1,6 +1,8 @@
 """The tree of what was read: the longest snapshot is found, budgets are kept, spaces do not meet."""
 
 import random
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -147,3 +149,82 @@ def test_the_tree_is_that_of_the_tokens_whatever_comes_and_goes(tiny_model: Jamb
             assert node.end == len(node.path())
             assert node.held or len(node.children) >= 2
     assert cache.evicted > 0
+
+
+def test_a_space_of_which_nothing_is_held_leaves_nothing_behind(tiny_model: JambaForCausalLM) -> None:
+    cache, snapshot = StoryCache(), read(tiny_model, [1, 2, 3])
+    for number in range(10):
+        assert cache.find([1, 2, 3], f"salt {number}").length == 0
+    assert not cache._roots
+    for number in range(10):
+        cache.put([1, 2, 3], snapshot, f"salt {number}")
+    cache.max_bytes = snapshot.own_bytes + snapshot.state.pages[0].nbytes - 1
+    cache.put([1, 2, 3, 4], snapshot, "salt 3")
+    assert (len(cache), len(cache._roots)) == (0, 0)
+    assert cache.find([1, 2, 3], "salt 3").shared == 0
+
+
+def worths(cache: StoryCache) -> dict[int, float]:
+    """Of each snapshot in memory, by its node, reckoned from all that is there."""
+    held = [node for node in cache.nodes() if node.snapshot is not None]
+    users = Counter(page for node in held if node.snapshot for page in node.snapshot.state.pages)
+    worth = {}
+    for node in held:
+        assert node.snapshot is not None
+        path = node.path().tolist()
+        pages = [page for page in node.snapshot.state.pages if users[page] == 1]
+        freed = node.snapshot.own_bytes + sum(page.nbytes for page in pages)
+        above = [
+            each.end for each in held if each.end < node.end and each.path().tolist() == path[: each.end]
+        ]
+        worth[id(node)] = (node.end - max(above, default=0)) / freed * 2 ** ((node.used - cache._clock) / 256)
+    return worth
+
+
+def test_whatever_leaves_is_worth_least_of_what_is_there(tiny_model: JambaForCausalLM) -> None:
+    draw, cache = random.Random(5), StoryCache()
+    branches: list[tuple[list[int], SequenceState]] = [([], new_sequence(tiny_model))]
+    for _ in range(50):
+        past, state = draw.choice(branches[-12:])
+        state = state.fork()
+        ids = [draw.randrange(3, 300) for _ in range(draw.choice([1, 40, 256, 300]))]
+        snapshot = read(tiny_model, ids, state)
+        branches.append(([*past, *ids], state))
+        cache.put(branches[-1][0], snapshot)
+        for _ in range(draw.randrange(3)):
+            cache.find(draw.choice(branches)[0])
+    left: list[tuple[float, float]] = []
+    drop = cache._drop
+
+    def noting(node: Node) -> None:
+        worth = worths(cache)
+        left.append((worth[id(node)], min(worth.values())))
+        drop(node)
+
+    cache._drop = noting  # type: ignore[method-assign]
+    cache.max_bytes = cache.nbytes // 8
+    cache._trim()
+    assert len(left) > 20
+    for worth, least in left:
+        assert worth == pytest.approx(least, rel=1e-9)
+
+
+def test_many_leave_in_one_walk(tiny_model: JambaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, snapshot, walks = StoryCache(), read(tiny_model, [1]), []
+    for first in range(300):
+        cache.put([first, 2], snapshot)
+    nodes = StoryCache.nodes
+
+    def walking(cache: StoryCache) -> Iterator[Node]:
+        for node in nodes(cache):
+            walks.append(node)
+            yield node
+
+    monkeypatch.setattr(StoryCache, "nodes", walking)
+    one = snapshot.own_bytes
+    cache.max_bytes = cache.nbytes - 100 * one
+    for first in range(300, 310):
+        cache.put([first, 2], snapshot)
+    assert cache.evicted >= 110
+    assert len(walks) < 1000  # of 310 nodes
+    assert cache.nbytes <= cache.max_bytes

@@ -10,14 +10,17 @@ evicts alike).
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import log2
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spellbound.engine.held import Held, K
 from spellbound.errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Node:
     """Of its file, if it is on disk."""
     used: int = 0
     """When it was last made or met, by the cache's own clock."""
+    space: str = ""
+    """Name of what is kept apart, in its root alone."""
 
     @property
     def held(self) -> bool:
@@ -80,6 +85,9 @@ class Node:
             parts.append(node.edge)
             node = node.parent
         return np.frombuffer(b"".join(reversed(parts)), np.int32)
+
+
+_NOWHERE = Node(b"", None, 0)  # where a space begins of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -108,18 +116,20 @@ class StoryCache:
         self.evicted = 0
         """Snapshots that had to leave memory so far."""
         self._roots: dict[str, Node] = {}
-        self._states_bytes, self._pages = 0, _HeldPages()
+        self._held: Held[Node | Page] = Held()
+        """Snapshots in memory, by their nodes, and the pages that they end in and all before."""
         self._clock = 0
         if disk is not None:
             for name, ids, key in disk.index():
                 self._clock += 1
                 node = self._place(name, ids)
                 node.key, node.used = key, self._clock
+            self._trim_disk(disk)
 
     @property
     def nbytes(self) -> int:
         """Of all snapshots in memory, shared pages counted once."""
-        return self._states_bytes + self._pages.nbytes
+        return self._held.nbytes
 
     def __len__(self) -> int:
         """Return the number of snapshots in memory."""
@@ -136,7 +146,7 @@ class StoryCache:
     def find(self, ids: Sequence[int] | Ids, space: str = "") -> Found:
         """Return the longest snapshot that begins `ids`; one that ends with them needs to have its logits."""
         prompt = np.asarray(ids, np.int32).tobytes()
-        node, at, path = self._root(_name(space)), 0, []
+        node, at, path = self._roots.get(_name(space), _NOWHERE), 0, []
         while child := node.children.get(prompt[at : at + _SIZE]):
             if not prompt.startswith(child.edge, at):
                 at += _common(child.edge, prompt, at)
@@ -159,11 +169,10 @@ class StoryCache:
         name = _name(space)
         node = self._place(name, np.asarray(ids, np.int32))
         node.used = self._clock
-        if node.snapshot is not None and (node.snapshot.logits_V is not None or snapshot.logits_V is None):
-            return
-        self._hold(node, snapshot)
+        if node.snapshot is None or (node.snapshot.logits_V is None and snapshot.logits_V is not None):
+            self._hold(node, snapshot)
         if self.disk is not None:
-            node.key = self.disk.save(name, node.path(), snapshot)
+            node.key = self.disk.save(name, node.path(), cast("Snapshot", node.snapshot))
             self._trim_disk(self.disk)
         self._trim()
 
@@ -190,14 +199,9 @@ class StoryCache:
 
     # ---- the tree
 
-    def _root(self, name: str) -> Node:
-        if name not in self._roots:
-            self._roots[name] = Node(b"", None, 0)
-        return self._roots[name]
-
     def _place(self, name: str, ids: Ids) -> Node:
         """Return the node of these tokens, made if it is not there."""
-        path, node, at = ids.tobytes(), self._root(name), 0
+        path, node, at = ids.tobytes(), self._roots.setdefault(name, Node(b"", None, 0, space=name)), 0
         while at < len(path):
             child = node.children.get(path[at : at + _SIZE])
             if child is None:
@@ -222,21 +226,22 @@ class StoryCache:
                 return
             del parent.children[node.edge[:_SIZE]]
             node = parent
+        if node.parent is None and not node.children:
+            self._roots.pop(node.space, None)
 
     # ---- memory
 
     def _hold(self, node: Node, snapshot: Snapshot) -> None:
         self._let_go(node)
-        node.snapshot = snapshot
-        self._states_bytes += snapshot.own_bytes
-        self._pages.hold(snapshot.last_page)
+        node.snapshot, page = snapshot, snapshot.last_page
+        self._held.put(node, snapshot.own_bytes, page)
+        while page is not None and page not in self._held:
+            self._held.put(page, page.nbytes, page.before)
+            page = page.before
 
     def _let_go(self, node: Node) -> None:
         """Take a node's snapshot out of memory."""
-        if node.snapshot is None:
-            return
-        self._states_bytes -= node.snapshot.own_bytes
-        self._pages.let_go(node.snapshot.last_page)
+        self._held.remove(node)
         node.snapshot = None
 
     def _drop(self, node: Node) -> None:
@@ -244,20 +249,9 @@ class StoryCache:
         self._prune(node)
 
     def _trim(self) -> None:
-        while self.nbytes > self.max_bytes:
-            held = [node for node in self.nodes() if node.snapshot is not None]
-            worst = min(held, key=lambda node: self._worth(node, cast("Snapshot", node.snapshot)))
+        for node in _leaving(self.nodes(), self._held, self.max_bytes, _in_memory):
             self.evicted += 1
-            self._drop(worst)
-
-    def _worth(self, node: Node, snapshot: Snapshot) -> float:
-        """Tokens that would have to be read again for each byte set free; less, the longer unused."""
-        ancestor = node.parent
-        while ancestor is not None and ancestor.snapshot is None:
-            ancestor = ancestor.parent
-        saved = node.end - (0 if ancestor is None else ancestor.end)
-        freed = snapshot.own_bytes + self._pages.freed(snapshot.last_page)
-        return saved / max(1, freed) * float(0.5 ** ((self._clock - node.used) / HALF_LIFE))
+            self._drop(node)
 
     # ---- disk
 
@@ -273,7 +267,8 @@ class StoryCache:
             return node.snapshot
         loaded = self.disk.load(node.key) if self.disk is not None else None
         if loaded is None:
-            self._drop_file(node)
+            if self.disk is None or node.key not in self.disk:
+                self._drop_file(node)
             return None
         if self.max_bytes:
             self._hold(node, loaded)
@@ -281,11 +276,11 @@ class StoryCache:
         return loaded
 
     def _trim_disk(self, disk: Disk) -> None:
-        while disk.over_budget:
-            stored = [node for node in self.nodes() if node.key]
-            if not stored:
-                break
-            self._drop_file(min(stored, key=lambda node: node.used))
+        def on_disk(node: Node) -> str | None:
+            return node.key if node.key in disk else None
+
+        for node in _leaving(self.nodes(), disk.held, disk.max_bytes, on_disk):
+            self._drop_file(node)
 
     def _drop_file(self, node: Node) -> None:
         if node.key and self.disk is not None:
@@ -294,43 +289,51 @@ class StoryCache:
             self._prune(node)
 
 
-class _HeldPages:
-    """Pages that snapshots hold, and their bytes, each counted once.
+def _in_memory(node: Node) -> Node | None:
+    return node if node.snapshot is not None else None
 
-    A snapshot counts as a user of its last page alone, and a page of the one before it: so it costs what is
-    new to come, and what nobody else holds to go, however long the story is.
+
+def _leaving(
+    nodes: Iterator[Node], held: Held[K], max_bytes: int, key: Callable[[Node], K | None]
+) -> Iterator[Node]:
+    """Yield what has to leave, each to be dropped before the next one is asked for, the least worth first.
+
+    `key`: of what a node has in this place, None if it has nothing. If anything leaves, all nodes are looked
+    at once, afterwards those alone whose worth has changed; one in 64 more leaves than has to, so that a full
+    cache does not look at all nodes for every snapshot.
     """
+    if held.nbytes <= max_bytes:
+        return
+    here = {name: node for node in nodes if (name := key(node)) is not None}
 
-    def __init__(self) -> None:
-        self._users: Counter[Page] = Counter()
-        self.nbytes = 0
+    def worth(node: Node) -> float:
+        """Tokens that would have to be read again for each byte set free; less, the longer unused.
 
-    def hold(self, page: Page | None) -> None:
-        """Count a snapshot that ends in this page."""
-        while page is not None:
-            self._users[page] += 1
-            if self._users[page] > 1:
-                return
-            self.nbytes += page.nbytes
-            page = page.before
+        As a power of two, so that it stays what it is while the clock goes on.
+        """
+        ancestor = node.parent
+        while ancestor is not None and key(ancestor) is None:
+            ancestor = ancestor.parent
+        saved = node.end - (0 if ancestor is None else ancestor.end)
+        return log2(saved / max(1, held.freed(cast("K", key(node))))) + node.used / HALF_LIFE
 
-    def let_go(self, page: Page | None) -> None:
-        """Count it no more."""
-        while page is not None:
-            self._users[page] -= 1
-            if self._users[page]:
-                return
-            del self._users[page]
-            self.nbytes -= page.nbytes
-            page = page.before
-
-    def freed(self, page: Page | None) -> int:
-        """Return the bytes of pages that go with a snapshot that ends in this page."""
-        freed = 0
-        while page is not None and self._users[page] == 1:
-            freed += page.nbytes
-            page = page.before
-        return freed
+    numbers = count()  # of two of one worth the first
+    heap = [(worth(node), next(numbers), node) for node in here.values()]
+    heapify(heap)
+    more = len(heap) // 64
+    while heap and (held.nbytes > max_bytes or more > 0):
+        known, _, node = heappop(heap)
+        if (name := key(node)) is None:
+            continue
+        if (now := worth(node)) > known:  # what its tokens would have been read on from has left
+            heappush(heap, (now, next(numbers), node))
+            continue
+        more -= held.nbytes <= max_bytes
+        stays = held.stays(name)
+        yield node
+        alone = held.alone_on(stays)
+        if alone in here:  # from now on it sets free what it shared
+            heappush(heap, (worth(here[alone]), next(numbers), here[alone]))
 
 
 def _name(space: str) -> str:

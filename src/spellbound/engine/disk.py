@@ -3,54 +3,45 @@
 A file is named by what its content follows from: format, model, space and every token up to its end, hashed
 page by page. A full page of keys and values is a file that all snapshots behind it share; a snapshot's own
 file holds its Mamba states, what its last page is filled with, and the name of the page before. Files appear
-whole or not at all; one that cannot be read is removed and counts as not there.
+whole or not at all; one that is damaged is removed and counts as not there.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
+import tempfile
 import time
 import weakref
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from os import utime
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from spellbound.engine.cache import Ids, Snapshot
+from spellbound.engine.disk_files import FORMAT, Header, Lost, look, read
+from spellbound.engine.disk_hand import Hand, Job, Notices
+from spellbound.engine.held import Held
 from spellbound.errors import InputError
-from spellbound.files import replacing, unwritable
+from spellbound.files import unwritable
 from spellbound.jamba.sequence import PAGE, MambaRow, Page, SequenceState, page_shape
-from spellbound.jamba.storing import storing
 
 if TYPE_CHECKING:
+    from hashlib import _Hash
+
     from spellbound.jamba import JambaForCausalLM
 
-FORMAT = "spellbound-story-cache/1"
 _STATE, _PAGE = ".state.safetensors", ".page.safetensors"
 _STALE = 60.0  # seconds after which a draft, or a page that nothing refers to, has nobody who writes on
 _WAITING_BYTES = 1 << 30  # that wait to be written; more is not taken unless nothing waits
-_BROKEN = (SafetensorError, KeyError, ValueError, RuntimeError)
-
-
-@dataclass(frozen=True)
-class _File:
-    """What is known of a file without its tensors."""
-
-    parent: str
-    """Name of the full page before it; nothing for the first."""
-    nbytes: int
-    logits: bool = False
+_NOT_NOW = (OSError, RuntimeError, MemoryError)  # too many open files, no memory: may be read another time
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Disk:
@@ -59,151 +50,195 @@ class Disk:
     def __init__(self, folder: Path, model: JambaForCausalLM, *, max_bytes: int = 8 * 2**30) -> None:
         """Use a folder, made if it is not there; other models' snapshots in it are left alone.
 
-        InputError if there can be no such folder.
+        InputError if nothing can be written there.
         """
         if max_bytes < 0:
             raise InputError(f"the story cache on disk was given {max_bytes} bytes; give 0 or more")
         self.max_bytes = max_bytes
-        self.nbytes = 0
-        """Of all files, those still to be written included."""
-        self.failed = 0
-        """Files that could not be written or read."""
-        self.refused = 0
-        """Snapshots that were not taken because too much waited."""
+        self.held: Held[str] = Held()
+        """Files, those still to be written included."""
+        self._ends: set[str] = set()
+        """Snapshots where a text may end."""
+        self._failures = dict.fromkeys(("read", "damaged", "gone", "refused"), 0)
         self._model = model
         self._root = hashlib.sha256(f"{FORMAT} {model.fingerprint()} {model.dtype}".encode()).hexdigest()[:32]
         self.folder = folder / self._root
-        self._files: dict[str, _File] = {}
-        self._users: Counter[str] = Counter()
         self._shared: weakref.WeakValueDictionary[str, Page] = weakref.WeakValueDictionary()
+        self._notices = Notices(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=self.folder, buffering=0) as probe:
+                probe.write(bytes(4096))
         except OSError as error:
-            raise unwritable(self.folder, error) from error
-        self._hand = _Hand(self.folder)
+            # What is on a full disk can still be read, and when something leaves there is room.
+            if error.errno not in _FULL or not self.folder.is_dir():
+                raise unwritable(self.folder, error) from error
+            self._notices.unwritten(error)
+        self._hand = Hand(self._notices)
         # At the end of the program, too: what waits is written then.
         self._end = weakref.finalize(self, self._hand.finish)
 
     @property
-    def over_budget(self) -> bool:
-        """Whether files have to go."""
-        return self.nbytes > self.max_bytes
+    def nbytes(self) -> int:
+        """Of all files that are there or still to be written."""
+        return self.held.nbytes - self._hand.lost_bytes
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """What went wrong so far, for any thread to ask.
+
+        Files that could not be written (`write`) or, at the time, read (`read`); that were `damaged` and are
+        removed, or `gone`; snapshots that were `refused` because too much waited.
+        """
+        return {"write": self._hand.failed, **self._failures}
+
+    def __contains__(self, name: str) -> bool:
+        """Say whether there is such a snapshot, as far as is known."""
+        return name in self.held
+
+    def has_logits(self, name: str) -> bool:
+        """Whether a text may end where this snapshot does."""
+        return name in self._ends
+
+    # ---- what was there before
 
     def index(self) -> Iterator[tuple[str, Ids, str]]:
         """Yield space, tokens and name of each snapshot that is there, the longest unused ones first.
 
-        What is broken is removed, and what nothing refers to unless it is so new that another process may be
+        What is damaged is removed, and what nothing refers to unless it is so new that another process may be
         about to.
         """
-        pages: dict[str, tuple[_File, Ids]] = {}
-        states: list[tuple[float, str, _File, Ids, str]] = []
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix == ".tmp":
-                self._unlink_old(path)
-                continue
-            found = self._look(path)
-            if found is None:
-                continue
-            name, (file, ids, space) = path.name.partition(".")[0], found
-            if path.name.endswith(_PAGE):
-                pages[name] = (file, ids)
+        headers, all_read = self._headers()
+        pages = self._proven(header for header in headers if header.name.endswith(_PAGE))
+        states = [header for header in headers if header.name.endswith(_STATE)]
+        for state in sorted(states, key=lambda header: header.used):
+            last = pages.get(state.page)
+            if state.page and last is None:
+                if all_read:
+                    self._unlink_old(state)
+            elif state.name != _end_name(self._behind(last, state), state.ids):
+                self._damaged(state.name)
             else:
-                states.append((_age(path), name, file, ids, space))
-        for _, name, file, tail, space in sorted(states, key=lambda state: state[0]):
-            parts, parent = [tail], file.parent
-            while parent and parent in pages:
-                parts.append(pages[parent][1])
-                parent = pages[parent][0].parent
-            if parent:
-                self._unlink_old(self._path(name, _STATE))
+                parts = [state.ids]
+                self.held.put(state.name, state.nbytes, state.page or None)
+                if state.logits:
+                    self._ends.add(state.name)
+                while last is not None:
+                    page = last.header
+                    parts.append(page.ids)
+                    self.held.put(page.name, page.nbytes, page.page or None)
+                    last = pages.get(page.page)
+                yield state.space, np.concatenate(parts[::-1]), state.name
+        for header in headers:
+            if all_read and header.name.endswith(_PAGE) and header.name not in self.held:
+                self._unlink_old(header)
+
+    def _headers(self) -> tuple[list[Header], bool]:
+        """Return what the files say of themselves, and whether all could be asked."""
+        headers, all_read = [], True
+        for path in sorted(self.folder.iterdir()):
+            try:
+                if path.suffix == ".safetensors":
+                    headers.append(look(path))
+                elif path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
+            except Lost as lost:
+                if lost.why == "damaged":
+                    self._damaged(path.name)
+            except FileNotFoundError:
+                continue  # the draft of another process
+            except _NOT_NOW as error:
+                all_read = False
+                self._unread(error)
+        return headers, all_read
+
+    def _proven(self, pages: Iterable[Header]) -> dict[str, _Proven]:
+        """Return pages whose names follow from their tokens and all before; remove those whose do not."""
+        behind: defaultdict[str, list[Header]] = defaultdict(list)
+        for page in pages:
+            behind[page.page].append(page)
+        proven: dict[str, _Proven] = {}
+        waiting = list(behind[""])
+        for page in waiting:
+            digest = self._behind(proven.get(page.page), page).copy()
+            digest.update(_content(page.ids))
+            if page.name != _name(digest, _PAGE) or len(page.ids) != PAGE:
+                self._damaged(page.name)
                 continue
-            self._count(name, file)
-            last = file.parent
-            while last and last not in self._files:
-                self._count(last, pages[last][0])
-                last = pages[last][0].parent
-            yield space, np.concatenate(parts[::-1]), name
-        for name in pages.keys() - self._files.keys():
-            self._unlink_old(self._path(name, _PAGE))
+            proven[page.name] = _Proven(page, digest)
+            waiting += behind[page.name]
+        return proven
+
+    def _behind(self, last: _Proven | None, header: Header) -> _Hash:
+        """Return what a name behind a page follows from. None fits behind a page of another space."""
+        if last is None or last.header.space != header.space:
+            return self._digest(header.space)
+        return last.digest
+
+    # ---- saving and loading
 
     def save(self, space: str, ids: Ids, snapshot: Snapshot) -> str:
         """Have a snapshot written, and those of its pages that are not there.
 
-        Return its name, or nothing if too much waits already; `refused` counts those.
+        Return its name, or nothing if too much waits already; `failures` counts those.
         """
         self._note_failures()
         *whole, name = self._names(space, ids)
-        known = self._files.get(name)
-        if known is not None and (known.logits or snapshot.logits_V is None):
+        # Not what is known alone: another process with the same folder may have removed it.
+        missing = [number for number, page in enumerate(whole) if not self._is_there(page)]
+        if not missing and self._is_there(name) and (name in self._ends or snapshot.logits_V is None):
             return name
         if self._hand.waiting_bytes > _WAITING_BYTES or not self._end.alive:
-            self.refused += 1
-            return ""
+            self._failures["refused"] += 1
+            return name if name in self.held else ""
         state = snapshot.state
-        for number, page_name in enumerate(whole):
-            if page_name not in self._files:
-                page = self._shared[page_name] = state.pages[number]
-                own = torch.from_numpy(ids[number * PAGE : (number + 1) * PAGE].copy())
-                before = whole[number - 1] if number else ""
-                tensors = {"numbers": page.numbers, "ids": own}
-                self._put(page_name, _PAGE, before, tensors, {}, page)
+        for number in missing:
+            page = self._shared[whole[number]] = state.pages[number]
+            own = torch.from_numpy(ids[number * PAGE : (number + 1) * PAGE].copy())
+            before = whole[number - 1] if number else ""
+            self._put(whole[number], before, space, {"numbers": page.numbers, "ids": own}, page)
         tensors = {"ids": torch.from_numpy(ids[len(whole) * PAGE :].copy())}
         if inside := state.length % PAGE:
             tensors["tail"] = state.pages[-1].numbers[:, :, :, :inside]
+        self._ends.discard(name)
         if snapshot.logits_V is not None:
             tensors["logits"] = snapshot.logits_V
+            self._ends.add(name)
         for layer, row in enumerate(state.mamba):
             tensors[f"window.{layer}"], tensors[f"ssm.{layer}"] = row.tensors()
-        if known is not None:  # without logits: it is written anew
-            self._discount(name, known)
-        self._put(name, _STATE, whole[-1] if whole else "", tensors, {"space": space}, snapshot)
+        self._put(name, whole[-1] if whole else "", space, tensors, snapshot)
         return name
 
     def load(self, name: str) -> Snapshot | None:
-        """Return a snapshot, pages shared with others that are in memory; None if it cannot be used."""
+        """Return a snapshot, pages shared with others that are in memory; None if there is none to be had.
+
+        It is still known afterwards if that may pass.
+        """
         self._note_failures()
-        file, waiting = self._files.get(name), self._hand.waiting(name)
-        if file is None:
+        if name not in self.held:
             return None
+        waiting = self._hand.waiting(self.folder / name)
         if isinstance(waiting, Snapshot):
             return waiting
-        device, path = self._model.device, self._path(name, _STATE)
         try:
-            pages = self._pages(file.parent)
-            with safe_open(path, framework="pt") as stored:
-                names = set(stored.keys())
-                mamba: list[MambaRow] = []
-                while f"ssm.{len(mamba)}" in names:
-                    window, ssm = (stored.get_tensor(f"{kind}.{len(mamba)}") for kind in ("window", "ssm"))
-                    mamba.append(MambaRow(window.to(device), ssm.to(device), 0))
-                tail_ids = len(stored.get_tensor("ids"))
-                logits_V = stored.get_tensor("logits") if "logits" in names else None
-                state = SequenceState(self._model, mamba, len(pages) * PAGE + tail_ids)
-                if "tail" in names:
-                    page = torch.empty(page_shape(self._model), dtype=self._model.dtype, device=device)
-                    page[:, :, :, :tail_ids] = stored.get_tensor("tail").to(device)
-                    pages.append(Page(page, pages[-1] if pages else None, tail_ids))
-                state.hold(pages)
-            os.utime(path)  # used: it leaves after others
-        except (OSError, *_BROKEN):
-            self.failed += 1
+            pages = self._pages(self.held.before(name))
+            snapshot = self._snapshot(read(self.folder / name), pages)
+        except Lost as lost:
+            self._failures[lost.why] += 1
+            if lost.why == "damaged":
+                self._notices.damaged(lost.name)
+            self._lose(lost.name)
             return None
-        return Snapshot(state, logits_V)
-
-    def has_logits(self, name: str) -> bool:
-        """Whether a text may end where this snapshot does."""
-        return name in self._files and self._files[name].logits
+        except _NOT_NOW as error:
+            self._unread(error)
+            return None
+        with suppress(OSError):
+            utime(self.folder / name)  # used: it counts as newer after a restart
+        return snapshot
 
     def remove(self, name: str) -> None:
         """Take a snapshot away, and the pages that nobody else needs."""
-        file, ending = self._files.get(name), _STATE
-        while file is not None:
-            self._discount(name, file)
-            self._hand.drop(self._path(name, ending))
-            name, ending = file.parent, _PAGE
-            if not name or self._users[name]:
-                return
-            file = self._files.get(name)
+        self._drop(self.held.remove(name))
 
     def flush(self) -> None:
         """Wait until everything is written that was to be."""
@@ -213,210 +248,112 @@ class Disk:
         """Write what waits, and take no more."""
         self._end()
 
-    def _names(self, space: str, ids: Ids) -> list[str]:
-        """Return the names of the full pages and of the snapshot at the end."""
-        digest = hashlib.sha256(f"{self._root} {space}".encode())
-        names, whole = [], len(ids) // PAGE
-        for number in range(whole):
-            digest.update(ids[number * PAGE : (number + 1) * PAGE].astype("<i4").tobytes())
-            names.append(digest.hexdigest()[:32])
-        digest.update(b"end" + ids[whole * PAGE :].astype("<i4").tobytes())
-        return [*names, digest.hexdigest()[:32]]
+    def _snapshot(self, stored: dict[str, Tensor], pages: list[Page]) -> Snapshot:
+        """Make a snapshot of the tensors of its file and the full pages before."""
+        device, tail = self._model.device, len(stored["ids"])
+        rows = [
+            (stored[f"window.{n}"], stored[f"ssm.{n}"]) for n in range(len(stored)) if f"ssm.{n}" in stored
+        ]
+        mamba = [MambaRow(window.to(device), ssm.to(device), 0) for window, ssm in rows]
+        state = SequenceState(self._model, mamba, len(pages) * PAGE + tail)
+        if tail:
+            page = torch.empty(page_shape(self._model), dtype=self._model.dtype, device=device)
+            page[:, :, :, :tail] = stored["tail"].to(device)
+            pages = [*pages, Page(page, pages[-1] if pages else None, tail)]
+        state.hold(pages)
+        return Snapshot(state, stored.get("logits"))
 
-    def _pages(self, last: str) -> list[Page]:
+    def _pages(self, last: str | None) -> list[Page]:
         """Return a full page and all before it, first ones first; from memory what somebody holds."""
-        names, held = [], None
-        while last and (held := self._shared.get(last)) is None:
+        names, shared = [], None
+        while last is not None and (shared := self._shared.get(last)) is None:
             names.append(last)
-            last = self._files[last].parent
+            last = self.held.before(last)
         pages = []
-        while held is not None:
-            pages.append(held)
-            held = held.before
+        while shared is not None:
+            pages.append(shared)
+            shared = shared.before
         pages.reverse()
         for name in reversed(names):
-            pages.append(self._read_page(name, pages[-1] if pages else None))
+            numbers = read(self.folder / name)["numbers"].to(self._model.device)
+            page = self._shared[name] = Page(numbers, pages[-1] if pages else None, PAGE)
+            pages.append(page)
         return pages
 
-    def _read_page(self, name: str, before: Page | None) -> Page:
-        with safe_open(self._path(name, _PAGE), framework="pt") as stored:
-            numbers = stored.get_tensor("numbers").to(self._model.device)
-        if numbers.shape != page_shape(self._model) or numbers.dtype != self._model.dtype:
-            raise ValueError("a page of another model")
-        page = self._shared[name] = Page(numbers, before, PAGE)
-        return page
+    # ---- names
+
+    def _digest(self, space: str) -> _Hash:
+        return hashlib.sha256(f"{self._root} {space}".encode())
+
+    def _names(self, space: str, ids: Ids) -> list[str]:
+        """Return the names of the full pages and of the snapshot at the end."""
+        digest, names, whole = self._digest(space), [], len(ids) // PAGE
+        for number in range(whole):
+            digest.update(_content(ids[number * PAGE : (number + 1) * PAGE]))
+            names.append(_name(digest, _PAGE))
+        return [*names, _end_name(digest, ids[whole * PAGE :])]
+
+    # ---- files
 
     def _put(
-        self,
-        name: str,
-        ending: str,
-        parent: str,
-        tensors: dict[str, Tensor],
-        told: dict[str, str],
-        what: Snapshot | Page,
+        self, name: str, before: str, space: str, tensors: dict[str, Tensor], what: Snapshot | Page
     ) -> None:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        self._count(name, _File(parent, size, "logits" in tensors))
-        metadata = {"format": FORMAT, "name": name, "page": parent, **told}
-        self._hand.put(_Job(self._path(name, ending), tensors, metadata, size, what))
+        job = Job(self.folder / name, tensors, {"page": before, "space": space}, what)
+        self.held.put(name, job.nbytes, before or None)
+        self._hand.put(job)
 
-    def _count(self, name: str, file: _File) -> None:
-        self._files[name] = file
-        self.nbytes += file.nbytes
-        if file.parent:
-            self._users[file.parent] += 1
+    def _is_there(self, name: str) -> bool:
+        """Whether a file is there, or will be."""
+        path = self.folder / name
+        return name in self.held and (self._hand.waiting(path) is not None or path.exists())
 
-    def _discount(self, name: str, file: _File) -> None:
-        del self._files[name]
-        self.nbytes -= file.nbytes
-        if file.parent:
-            self._users[file.parent] -= 1
-            if not self._users[file.parent]:
-                del self._users[file.parent]
+    def _drop(self, names: list[str]) -> None:
+        for name in names:
+            self._ends.discard(name)
+            self._hand.drop(self.folder / name)
+
+    def _lose(self, name: str) -> None:
+        """Forget a file and what stands on it: when it comes again, it is written."""
+        self._drop([name, *self.held.remove_all(name)])
 
     def _note_failures(self) -> None:
-        """Forget what could not be written, and what stands on it: when it comes again, it is written."""
         for name in self._hand.failures():
-            self.failed += 1
-            lost = [name]
-            for each in lost:
-                lost += [other for other, file in self._files.items() if file.parent == each]
-            for each in reversed(lost):
-                if (file := self._files.get(each)) is not None:
-                    self._discount(each, file)
-                    for ending in (_STATE, _PAGE):
-                        self._hand.drop(self._path(each, ending))
+            self._lose(name)
 
-    def _look(self, path: Path) -> tuple[_File, Ids, str] | None:
-        """Read what a file says of itself; one that is broken is removed."""
-        try:
-            with safe_open(path, framework="pt") as stored:
-                told = stored.metadata() or {}
-                if told["format"] != FORMAT or told["name"] != path.name.partition(".")[0]:
-                    raise ValueError("another file's content")
-                ids = stored.get_tensor("ids").numpy().astype(np.int32)
-                file = _File(told["page"], path.stat().st_size, "logits" in stored.keys())  # noqa: SIM118
-                return file, ids, told.get("space", "")
-        except OSError:
-            return None  # gone, or not to be read now: not ours to remove
-        except _BROKEN:
-            self._unlink(path)
-            return None
+    def _unread(self, error: OSError | RuntimeError | MemoryError) -> None:
+        self._failures["read"] += 1
+        self._notices.unread(error)
 
-    def _path(self, name: str, ending: str) -> Path:
-        return self.folder / f"{name}{ending}"
-
-    def _unlink(self, path: Path) -> None:
+    def _damaged(self, name: str) -> None:
+        """Remove a file that was never counted."""
+        self._failures["damaged"] += 1
+        self._notices.damaged(name)
         with suppress(OSError):
-            path.unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
 
-    def _unlink_old(self, path: Path) -> None:
-        if time.time() - _age(path) > _STALE:
-            self._unlink(path)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A file to write, and what it is made of."""
-
-    path: Path
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str]
-    nbytes: int
-    what: Snapshot | Page
-
-    @property
-    def name(self) -> str:
-        """Of the file, without its ending."""
-        return self.metadata["name"]
-
-
-class _Hand:
-    """Writes files one by one on a thread of its own. It knows no model, so it holds none in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._waiting: dict[Path, _Job] = {}
-        self._failures: list[str] = []
-        self._changed = Condition()
-        self.waiting_bytes = 0
-        self._thread = Thread(target=self._work, name="spellbound-disk", daemon=True)
-        self._thread.start()
-
-    def put(self, job: _Job) -> None:
-        """Have a file written; one of that name that waits is written in its newer form alone."""
-        with self._changed:
-            self._waiting[job.path] = job
-            self.waiting_bytes += job.nbytes
-        self._jobs.put(job)
-
-    def drop(self, path: Path) -> None:
-        """Have no such file, or none any more."""
-        with self._changed:
-            self._waiting.pop(path, None)
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-    def waiting(self, name: str) -> Snapshot | Page | None:
-        """Return what is not written yet."""
-        with self._changed:
-            job = self._waiting.get(self._folder / f"{name}{_STATE}")
-        return None if job is None else job.what
-
-    def failures(self) -> list[str]:
-        """Return the names of the files that could not be written since this was last asked."""
-        with self._changed:
-            failures, self._failures = self._failures, []
-        return failures
-
-    def flush(self) -> None:
-        """Wait until nothing waits."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._waiting or not self._thread.is_alive())
-
-    def finish(self) -> None:
-        """Write what waits, and end."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while self._write_next():  # a call of its own, which keeps nothing of it in memory afterwards
-            pass
-
-    def _write_next(self) -> bool:
-        job, failed = self._jobs.get(), False
-        if job is None:
-            return False
-        try:
-            if self._is_wanted(job):
-                whole = {key: tensor.contiguous().cpu() for key, tensor in job.tensors.items()}
-                with replacing(job.path) as draft, storing():
-                    save_file(whole, draft, metadata=job.metadata)
-        except Exception:  # noqa: BLE001 (a full disk, no memory: costs this file and no other)
-            failed = True
-        with self._changed:
-            self.waiting_bytes -= job.nbytes
-            wanted = self._waiting.get(job.path) is job
-            if wanted:
-                del self._waiting[job.path]
-                if failed:
-                    self._failures.append(job.name)
-            dropped = not wanted and job.path not in self._waiting
-            self._changed.notify_all()
-        if dropped:
+    def _unlink_old(self, header: Header) -> None:
+        if time.time() - header.used > _STALE:
             with suppress(OSError):
-                job.path.unlink(missing_ok=True)
-        return True
-
-    def _is_wanted(self, job: _Job) -> bool:
-        with self._changed:
-            return self._waiting.get(job.path) is job
+                (self.folder / header.name).unlink(missing_ok=True)
 
 
-def _age(path: Path) -> float:
-    """Return when a file was last written or used; now if it is gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()
+class _Proven(NamedTuple):
+    """A page whose name follows from its tokens, and what the names behind it follow from."""
+
+    header: Header
+    digest: _Hash
+
+
+def _content(ids: Ids) -> bytes:
+    return ids.astype("<i4").tobytes()
+
+
+def _name(digest: _Hash, ending: str) -> str:
+    return digest.hexdigest()[:32] + ending
+
+
+def _end_name(digest: _Hash, ids: Ids) -> str:
+    """Return the name of a snapshot so many tokens behind a page."""
+    end = digest.copy()
+    end.update(b"end" + _content(ids))
+    return _name(end, _STATE)

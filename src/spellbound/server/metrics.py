@@ -63,7 +63,9 @@ class Metrics:
         self._first.labels(model).observe(seconds)
 
     def ended(self, model: str, usage: Usage) -> None:
-        """Count what a text cost."""
+        """Count what a text cost, however it ended. On any thread."""
+        if usage.queue_seconds == 0.0 and not usage.written_tokens:
+            return  # given up before its turn came: nothing was looked up, nothing read
         if usage.queue_seconds is not None:
             self._queue.labels(model).observe(usage.queue_seconds)
         if usage.tokens_per_second:
@@ -93,6 +95,9 @@ class _Loads(Collector):
         evicted = CounterMetricFamily(
             "spellbound_cache_evicted", "Snapshots that had to leave memory", labels=["model"]
         )
+        failed = CounterMetricFamily(
+            "spellbound_cache_failures", "What the story cache could not do", labels=["model", "kind"]
+        )
         for model, completer in self._completers.items():
             load = completer.load
             streams.add_metric([model], load.running)
@@ -100,4 +105,6 @@ class _Loads(Collector):
             held.add_metric([model, "memory"], load.cache_bytes)
             held.add_metric([model, "disk"], load.disk_bytes)
             evicted.add_metric([model], load.evicted)
-        yield from (streams, queue, held, evicted)
+            for kind, count in load.cache_failures.items():
+                failed.add_metric([model, kind], count)
+        yield from (streams, queue, held, evicted, failed)

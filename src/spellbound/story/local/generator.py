@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from transformers import PreTrainedTokenizerFast
 
 from spellbound.directives import StoryPrompt, grammar
 from spellbound.engine import (
-    Constraint,
     Disk,
     Engine,
     Request,
@@ -122,8 +122,10 @@ class LocalGenerator:
     def load(self) -> Load:
         """What it is doing now."""
         running, waiting = self.engine.load
-        cache = self.engine.cache
-        return Load(running, waiting, cache.nbytes, cache.disk.nbytes if cache.disk else 0, cache.evicted)
+        cache, disk = self.engine.cache, self.engine.cache.disk
+        failures = {"unkept": self.engine.unkept, **(disk.failures if disk else {})}
+        disk_bytes = disk.nbytes if disk else 0
+        return Load(running, waiting, cache.nbytes, disk_bytes, cache.evicted, failures)
 
     def close(self) -> None:
         """End what is being written, and wait until the story cache is on disk."""
@@ -213,54 +215,44 @@ class LocalGenerator:
     def _passage_request(self, prompt: StoryPrompt, options: WriteOptions, writer: Writer) -> Request:
         """Say in tokens what is to be written."""
         cast = options.speakers(prompt)
+        rules = grammar(cast, tags=prompt.tags) if options.constrain else None
+        budget = max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
+        return self._request(prompt, options, writer, rules, options.max_tokens or budget)
+
+    def _completion_request(self, prompt: Prompt, options: CompletionOptions, writer: Writer) -> Request:
+        rules = options.grammar
+        if options.json_schema is not None:
+            rules = json.dumps({"grammars": [{"json_schema": json.loads(options.json_schema)}]})
+        request = self._request(prompt, options, writer, rules, options.max_tokens or self.context)
+        params = replace(request.params, logit_bias=options.logit_bias)
+        return replace(request, params=params, logprobs=options.logprobs)
+
+    def _request(
+        self,
+        prompt: Prompt | StoryPrompt,
+        options: WriteOptions | CompletionOptions,
+        writer: Writer,
+        rules: str | None,
+        max_tokens: int,
+    ) -> Request:
         prompt_ids, boundaries = self._encoder.encode(prompt)
         self._require_room(prompt_ids)
-        budget = max(_LEAST_BUDGET, _TOKENS_A_WORD * (options.words or 0))
-        params = SamplingParams(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            min_p=options.min_p,
-            repetition_penalty=options.repetition_penalty,
-            seed=options.seed,
-            max_tokens=options.max_tokens or budget,
-        )
-        rules = grammar(cast, tags=prompt.tags) if options.constrain else None
         return Request(
             prompt_ids=prompt_ids,
-            params=params,
+            params=SamplingParams(
+                temperature=options.temperature,
+                top_p=options.top_p,
+                min_p=options.min_p,
+                repetition_penalty=options.repetition_penalty,
+                seed=options.seed,
+                max_tokens=max_tokens,
+            ),
             stop_ids=self._stop_ids,
             constraint=None if rules is None else self._vocabulary.constraint(rules),
             writer=writer,
             boundaries=boundaries,
-            never_penalised=self._never_penalised,
+            never_penalised=self._never_penalised if options.repetition_penalty != 1.0 else frozenset(),
             adapter=options.adapter,
-            space=options.space,
-            seconds=options.seconds,
-        )
-
-    def _completion_request(self, prompt: Prompt, options: CompletionOptions, writer: Writer) -> Request:
-        prompt_ids, boundaries = self._encoder.encode(prompt)
-        self._require_room(prompt_ids)
-        params = SamplingParams(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            min_p=options.min_p,
-            repetition_penalty=options.repetition_penalty,
-            logit_bias=options.logit_bias,
-            seed=options.seed,
-            max_tokens=options.max_tokens or self.context,
-        )
-        penalised = options.repetition_penalty != 1.0
-        return Request(
-            prompt_ids=prompt_ids,
-            params=params,
-            stop_ids=self._stop_ids,
-            constraint=self._constraint(options),
-            writer=writer,
-            boundaries=boundaries,
-            never_penalised=self._never_penalised if penalised else frozenset(),
-            adapter=options.adapter,
-            logprobs=options.logprobs,
             space=options.space,
             seconds=options.seconds,
         )
@@ -277,12 +269,6 @@ class LocalGenerator:
             raise PromptTooLong(
                 f"the prompt has {len(prompt_ids)} tokens and at most {most} are read; shorten the past story"
             )
-
-    def _constraint(self, options: CompletionOptions) -> Constraint | None:
-        rules = options.grammar
-        if options.json_schema is not None:
-            rules = json.dumps({"grammars": [{"json_schema": json.loads(options.json_schema)}]})
-        return None if rules is None else self._vocabulary.constraint(rules)
 
     def _scored(self, token: int, scores: Scores) -> Scored:
         """Say in text what was scored."""
