@@ -39,7 +39,9 @@ def read_settings(kind: type[T], file: Path, settings: Sequence[str] = ()) -> T:
     values = _absolute(kind, values, file.absolute().parent)
     for setting in settings:
         _override(kind, values, setting)
-    return settings_from(kind, values, str(file))
+    changed = " ".join(" ".join(settings).split())
+    place = f"{file} with --set {changed}" if changed else str(file)
+    return settings_from(kind, values, place)
 
 
 def recipe_from(values: Values, place: str) -> Recipe:
@@ -156,12 +158,21 @@ def _absolute(kind: Any, value: Any, folder: Path) -> Any:
         hints = get_type_hints(kind)
         made = {key: _absolute(hints.get(key), each, folder) for key, each in value.items()}
         base = made.get("base")
-        if "base" in hints and isinstance(base, str) and base and (there := _normal(folder, base)).exists():
+        if "base" in hints and isinstance(base, str) and base and (there := _existing(folder, base)):
             made["base"] = str(there)
         return made
     if get_origin(kind) is tuple and isinstance(value, list):
         return [_absolute(get_args(kind)[0], each, folder) for each in value]
     return str(_normal(folder, value)) if kind is Path and isinstance(value, str) and value else value
+
+
+def _existing(folder: Path, name: str) -> Path | None:
+    """Return where something of this name is, None for what may be the name of something elsewhere."""
+    try:
+        there = _normal(folder, name)
+    except InputError:
+        return None
+    return there if there.exists() else None
 
 
 def _normal(folder: Path, name: str) -> Path:
