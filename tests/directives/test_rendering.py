@@ -122,6 +122,17 @@ def test_there_are_nine_languages() -> None:
         ("en", "", ""),
         ("en", " \n", " \n"),
         ("en", '"', "“‘”"),
+        ("en", "One.\n\nTwo.", "“One.”\n\n“Two.”"),
+        ("en", " One.\r\n \r\n“Two.”\n", " “One.”\r\n \r\n“Two.”\n"),
+        ("en", "“One.\n\nTwo.”", "“One.”\n\n“Two.”"),
+        ("en", "“One.\n\n“Two.”", "“One.”\n\n“Two.”"),
+        ("en", '"One.\n\n"Two.\n\nThree."', "“One.”\n\n“Two.”\n\n“Three.”"),
+        ("en", "“Yes,” he said.\n“No.”", "“‘Yes,’ he said.”\n“No.”"),
+        ("en", "'Tis late.\n\nGo.", "“'Tis late.”\n\n“Go.”"),
+        ("nl", "‘Oma’s.\n\nFoto’s.’", "‘Oma’s.’\n\n‘Foto’s.’"),
+        ("fr", "« Un.\n\nDeux. »", "«\u00a0Un.\u00a0»\n\n«\u00a0Deux.\u00a0»"),
+        ("fr", "— Un.\n\nDeux.", "— Un.\n\nDeux."),
+        ("he", "אחת\n\nשתיים", "”אחת”\n\n”שתיים”"),
     ],
 )
 def test_plain_speech(language: str, speech: str, expected: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from spellbound.story.adapter_folder import WEIGHTS, AdapterFolder
 from spellbound.story.completion import EngineSettings
 from spellbound.story.local import LocalGenerator
 from tests.engine.test_adapters import write_adapter
-from tests.server.running import HELLO, Site, running
+from tests.server.running import HELLO, STORY, Site, running, until
 
 
 @pytest.fixture
@@ -125,6 +126,75 @@ def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
     shutil.rmtree(folder)
     assert names(site) == ["tiny", "tiny:anna"]
     assert caplog.records[-1].getMessage() == f"{folder}: no such file or directory"
+
+
+@pytest.fixture
+def slow(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Looks take longer than the texts that are asked for here."""
+    monkeypatch.setattr(app, "_LOOK_AGAIN_S", 0.0)
+    generator = LocalGenerator(tiny_folder, settings=EngineSettings(max_streams=4))
+    beside = AdapterFolder(folder, generator.engine, require_adapter_name)
+    write_adapter(folder / "anna", 0)
+    assert beside.refresh() == []
+
+    def refresh() -> list[str]:
+        time.sleep(0.4)
+        return beside.refresh()
+
+    with running({"tiny": generator}, refresh=refresh) as site:
+        yield site
+    generator.close()
+
+
+def test_who_asks_for_one_gets_the_one_that_is_there_now(slow: Site, folder: Path, tmp_path: Path) -> None:
+    before = said(slow, "tiny:anna")
+    write_adapter(tmp_path / "new", 1)
+    (folder / "anna").rename(tmp_path / "old")
+    (tmp_path / "new").rename(folder / "anna")
+    assert said(slow, "tiny:anna") != before
+    shutil.rmtree(folder / "anna")
+    gone = slow.post("/v1/chat/completions", {"model": "tiny:anna", "messages": HELLO})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/stories/write"])
+def test_one_that_goes_between_two_looks_is_no_model_any_more(
+    slow: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(app, "_LOOK_AGAIN_S", 1000.0)
+    generator = slow.service.offers.completers["tiny"]
+    assert isinstance(generator, LocalGenerator)
+    generator.engine.remove_adapter("anna")
+    gone = slow.post(path, {"model": "tiny:anna", "messages": HELLO, "prompt": STORY})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+    assert gone.json()["error"]["message"].startswith(
+        "the model 'tiny:anna' is not here; choose one of: tiny,"
+    )
+
+
+def test_what_was_passed_over_is_looked_at_again_at_once(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(folder / "anna", 0)
+    before = said(site, "tiny:anna")
+    body = {
+        "model": "tiny:anna",
+        "messages": HELLO,
+        "max_tokens": 20_000,
+        "min_tokens": 20_000,
+        "stream": True,
+    }
+    with site.http() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        shutil.rmtree(folder / "anna")
+        write_adapter(folder / "anna", 1)
+        assert said(site, "tiny:anna") == before
+        monkeypatch.setattr(app, "_LOOK_AGAIN_S", 1000.0)
+        assert said(site, "tiny:anna") == before
+    (generator,) = site.service.offers.completers.values()
+    until(lambda: not len(site.service.gate) and not generator.load.running)
+    assert said(site, "tiny:anna") != before
 
 
 def test_one_that_is_written_with_changes_afterwards(site: Site, folder: Path) -> None:

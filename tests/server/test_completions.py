@@ -253,6 +253,25 @@ def test_scores_of_a_completion(client: Any) -> None:
         assert top[token] == pytest.approx(logprob)
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_offsets_count_characters_that_take_several_tokens(client: Any, streams: bool) -> None:
+    text = "Fög 🔔 rang – at 7."
+    asked = {"model": "tiny", "prompt": "x", "max_tokens": 60, "logprobs": 0, "stream": streams}
+    made = client.completions.create(
+        **asked, extra_body={"structured_outputs": {"grammar": f'start: "{text}"'}}
+    )
+    scores = [each.choices[0].logprobs for each in (made if streams else [made]) if each.choices[0].logprobs]
+    tokens = [token for each in scores for token in each.tokens]
+    offsets = [offset for each in scores for offset in each.text_offset]
+    assert any(token.startswith("bytes:") for token in tokens)
+    written = b""
+    for token, offset in zip(tokens, offsets, strict=True):
+        assert offset == len(written.decode("utf-8", "ignore"))
+        parts = token.removeprefix("bytes:").split("\\x")[1:] if token.startswith("bytes:") else []
+        written += bytes(int(part, 16) for part in parts) if parts else token.encode()
+    assert written.decode().startswith(text)
+
+
 @pytest.mark.parametrize("name", ["tiny:anna", "tiny:bert"])
 def test_an_adapter_writes_what_it_would_write_alone(
     client: Any, generator: LocalGenerator, name: str

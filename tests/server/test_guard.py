@@ -78,6 +78,9 @@ def test_names_in_host_headers(host: str, name: str) -> None:
         ({"host": "0.0.0.0", "key": KEY}, "evil.example", False),  # noqa: S104
         ({"host": "192.168.1.5", "key": KEY}, "192.168.1.5:8000", True),
         ({"host": "192.168.1.5", "key": KEY}, "192.168.1.6:8000", False),
+        ({"host": "MyBox.Local", "key": KEY}, "mybox.local:8000", True),
+        ({"host": "MyBox.Local", "key": KEY}, "MyBox.Local", True),
+        ({"allowed_hosts": ("Stories.Example",)}, "stories.example", True),
     ],
 )
 def test_hosts_that_are_ours(settings: dict[str, Any], host: str, in_: bool) -> None:
@@ -140,6 +143,23 @@ def test_one_client_has_so_many_requests(generator: LocalGenerator) -> None:
             assert client.get("/health").status_code == 200
         until(lambda: not len(site.service.gate))
         assert client.post(TEXT, json=SHORT).status_code == 200
+        until(lambda: idle(generator))
+
+
+def test_each_text_of_a_request_counts(generator: LocalGenerator) -> None:
+    with running({"tiny": generator}, ServeSettings(port=0, max_per_client=3)) as site, site.http() as client:
+        with client.stream("POST", TEXT, json=LONG | {"n": 2}) as one:
+            assert one.status_code == 200
+            for asked in ({"n": 2}, {"prompt": ["a", "b"]}):
+                refused = client.post(TEXT, json=SHORT | asked)
+                assert refused.status_code == 429
+                assert refused.json()["error"]["message"] == (
+                    "2 texts of yours are worked on already, and with 2 more they would be above 3;"
+                    " wait for some to end"
+                )
+            assert client.post(TEXT, json=SHORT).status_code == 200
+        until(lambda: not len(site.service.gate))
+        assert client.post(TEXT, json=SHORT | {"n": 4}).status_code == 200  # alone it may have more
         until(lambda: idle(generator))
 
 

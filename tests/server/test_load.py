@@ -11,9 +11,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from spellbound.server.gate import Gate
+from spellbound.server.metrics import Metrics
+from spellbound.server.offers import Offers
 from spellbound.server.settings import ServeSettings
+from spellbound.server.stories import Passage
+from spellbound.server.writing import Job, Writing
+from spellbound.story import WriteOptions
+from spellbound.story.completion import CompletionOptions, EngineSettings
 from spellbound.story.local import LocalGenerator
-from tests.server.running import HELLO, STORY, Site, idle, running, until
+from tests.server.running import HELLO, PROMPT, STORY, Site, idle, running, until
 
 CHAT, TEXT, WRITE = "/v1/chat/completions", "/v1/completions", "/v1/stories/write"
 ENDLESS: dict[str, Any] = {"max_tokens": 100_000, "min_tokens": 100_000, "temperature": 2.0}
@@ -136,6 +143,50 @@ def test_numbers_for_prometheus(generator: LocalGenerator) -> None:
         assert site.metric('spellbound_requests_total{path="other",status="404"}') == 1
         with site.http() as client:
             assert "secret" not in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("path", [TEXT, WRITE])
+def test_what_nobody_reads_to_its_end_counts(generator: LocalGenerator, path: str) -> None:
+    body = {"prompt": STORY, "words": 100_000} if path == WRITE else {"prompt": "x", **ENDLESS}
+    with running({"tiny": generator}) as site, site.http() as client:
+        with client.stream("POST", path, json=body | {"stream": True}) as answer:
+            next(answer.iter_lines())
+        until(lambda: site.metric('spellbound_written_tokens_total{model="tiny"}') > 0)
+        assert site.metric('spellbound_prompt_tokens_total{model="tiny"}') > 0
+        assert site.metric('spellbound_queue_seconds_count{model="tiny"}') == 1
+        found = [f'spellbound_cache_lookups_total{{found="{each}",model="tiny"}}' for each in ("hit", "miss")]
+        assert sum(map(site.metric, found)) == 1
+    until(lambda: idle(generator))
+
+
+def test_whoever_gave_up_before_the_turn_came_is_no_number(tiny_folder: Any) -> None:
+    generator = LocalGenerator(tiny_folder, settings=EngineSettings(max_streams=1))
+    with running({"tiny": generator}) as site, site.http() as client:
+        with client.stream("POST", TEXT, json={"prompt": "x", "stream": True, **ENDLESS}):
+            until(lambda: generator.load.running == 1)
+            with client.stream("POST", TEXT, json={"prompt": "y", "stream": True, **ENDLESS}):
+                until(lambda: generator.load.waiting == 1)
+            until(lambda: generator.load.waiting == 0)
+        until(lambda: idle(generator))
+        until(lambda: site.metric('spellbound_queue_seconds_count{model="tiny"}') == 1)
+    generator.close()
+
+
+def test_the_engine_outlives_the_loop_that_it_tells(generator: LocalGenerator) -> None:
+    (offer, *_) = Offers({"tiny": generator})
+    metrics, settings = Metrics({}), CompletionOptions(max_tokens=200, min_tokens=200)
+
+    async def begin() -> None:
+        permit = Gate(1).enter("somebody")
+        writing = Writing(offer, [Job("x", settings, 1)], permit, metrics, 0.0)
+        passage = Passage(offer, permit, metrics, 0.0)
+        await writing.begin()
+        await passage.begin(PROMPT, WriteOptions(max_tokens=200, words=200))
+
+    asyncio.run(begin())  # the loop is closed by now, and nobody has cancelled anything
+    until(lambda: idle(generator), 60)
+    assert generator.fault == ""
+    assert b'spellbound_queue_seconds_count{model="tiny"} 2.0' in metrics.text()
 
 
 def test_an_end_in_good_order_tells_who_is_still_writing(generator: LocalGenerator) -> None:

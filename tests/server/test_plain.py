@@ -67,7 +67,27 @@ def test_a_script_names_who_speaks(size: int) -> None:
 def test_a_cut_or_unknown_speech_is_good_prose() -> None:
     assert shaped('Fog. <quote speaker="32AN4R">Who', 1) == "Fog. “Who”"
     assert shaped('<quote speaker="ZZZZZZ">Who?</quote>', 1, "script") == "“Who?”"
-    assert shaped("a < b <quo", 1) == "a < b <quo"
+    assert shaped("a < b", 1) == "a < b"
+    assert shaped("a < b <quo", 1) == "a < b "
+
+
+@pytest.mark.parametrize("form", ["prose", "script"])
+def test_wherever_a_text_is_cut_no_part_of_a_tag_is_left(form: Any) -> None:
+    whole = shaped(TAGGED, 1, form).replace("&", "")
+    for end in range(len(TAGGED)):
+        text = shaped(TAGGED[:end], 5, form)
+        assert "<" not in text
+        assert not re.search("speaker|quote|32AN|K7Q2", text)
+        certain = re.sub(r"&\w*", "", text).rstrip("”’ ")
+        assert (
+            whole.startswith(certain) or "“‘" in whole[: len(certain) + 2]
+        )  # a mark may become an inner one
+
+
+def test_every_paragraph_of_a_speech_is_one_by_itself() -> None:
+    text = shaped('<quote speaker="32AN4R">First.\n\nSecond.\nThird.</quote> she said.', 3)
+    assert text == "“First.”\n\n“Second.”\n“Third.” she said."
+    assert quoted_only(text) == ['"First."', '"Second."', '"Third."']
 
 
 def test_the_cast_is_found_in_text_and_messages() -> None:

@@ -39,7 +39,16 @@ def asked(path: str, **fields: object) -> dict[str, Any]:
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "only text"),
         (CHAT, {"n": 1000}, "n", "less than or equal to 16"),
         (CHAT, {"stop": ""}, "stop", "at least 1 character"),
-        (CHAT, {"stop": ["a"] * 17}, "stop", "valid string"),
+        (CHAT, {"stop": ["a"] * 17}, "stop", "stop: List should have at most 16 items"),
+        (CHAT, {"stop": ["a", 5]}, "stop", "stop.1: Input should be a valid string"),
+        (CHAT, {"stop": 5}, "stop", "stop: Input should be a text or a list of texts"),
+        (WRITE, {"stop": ["a"] * 17}, "stop", "stop: List should have at most 16 items"),
+        (CHAT, {"messages": [{"role": "user", "content": 5}]}, "messages", "content: Input should be a text"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": 5}]}]}, "messages", "content.0.type"),
+        (CHAT, {"logit_bias": {"99999999": 5}}, "logit_bias", "99999999, which is not in the vocabulary"),
+        (TEXT, {"logit_bias": {"5": 1, "512": 5}}, "logit_bias", "512, which is not in the vocabulary"),
+        (CHAT, {"messages": [{"role": "user", "content": "fog " * 2100}]}, "messages", "at most 8191"),
+        (WRITE, {"prompt": STORY | {"past_story": "fog " * 2100}}, "prompt", "at most 8191"),
         (CHAT, {"logit_bias": {"bell": 1}}, "logit_bias", "'bell', which is no token"),
         (CHAT, {"logit_bias": {"9" * 5000: 1}}, "logit_bias", "9', which is no token"),
         (CHAT, {"logit_bias": {"5": 101}}, "logit_bias", "less than or equal to 100"),
@@ -47,11 +56,16 @@ def asked(path: str, **fields: object) -> dict[str, Any]:
         (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
         (CHAT, {"response_format": {"type": "xml"}}, "response_format", "'json_schema'"),
         (CHAT, {"response_format": {"type": "json_schema"}}, "response_format", "no json_schema"),
-        (CHAT, {"structured_outputs": {"grammar": "start: ("}}, None, "the grammar cannot be used"),
+        (
+            CHAT,
+            {"structured_outputs": {"grammar": "start: ("}},
+            "structured_outputs",
+            "the grammar cannot be used",
+        ),
         (
             CHAT,
             {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "bell"}}}},
-            None,
+            "response_format",
             "the grammar cannot be used",
         ),
         (
@@ -63,27 +77,47 @@ def asked(path: str, **fields: object) -> dict[str, Any]:
         (
             CHAT,
             {"response_format": {"type": "json_object"}, "structured_outputs": {"grammar": 'start: "a"'}},
-            None,
+            "structured_outputs",
             "leave one of them out",
         ),
         (CHAT, {"model": "other"}, "model", "choose one of: tiny, tiny-plain"),
         (CHAT, {"model": "../tiny"}, "model", "'../tiny' is not here"),
         (TEXT, {"prompt": []}, "prompt", "empty list"),
-        (TEXT, {"prompt": [5, 999]}, None, "token 999"),
-        (TEXT, {"prompt": [5, -1]}, "prompt", ""),
+        (TEXT, {"prompt": [5, 999]}, "prompt", "token 999"),
+        (TEXT, {"prompt": [5, -1]}, "prompt", "prompt.1: Input should be greater than or equal to 0"),
+        (TEXT, {"prompt": ["a", 5]}, "prompt", "prompt.1: Input should be a valid string"),
+        (TEXT, {"prompt": [[5], "a"]}, "prompt", "prompt.1: Input should be a valid list"),
+        (TEXT, {"prompt": {}}, "prompt", "a text, a list of tokens, or a list of either"),
+        (TEXT, {"prompt": "fog " * 2100}, "prompt", "at most 8191"),
         (TEXT, {"echo": True}, "echo", "not offered"),
         (TEXT, {"suffix": "end"}, "suffix", "not offered"),
         (TEXT, {"best_of": 2}, "best_of", "not offered"),
         (TEXT, {"prompt": ["a"] * 100, "n": 2}, "n", "more than 128 texts"),
         (WRITE, {"prompt": STORY | {"past_story": 5}}, "prompt", "past_story"),
-        (WRITE, {"prompt": STORY | {"characters": [{"name": "M", "speaker_id": "x"}]}}, None, "speaker ID"),
-        (WRITE, {"prompt": STORY | {"characters": STORY["characters"] * 2}}, None, "belongs to"),
-        (WRITE, {"never_speak_as": ["ZZZZZZ"]}, None, "not in the cast; give of: 32AN4R, K7Q2ZX"),
-        (WRITE, {"never_speak_as": ["K7Q2ZX"], "constrain": False}, None, "kept by the constraint alone"),
+        (
+            WRITE,
+            {"prompt": STORY | {"characters": [{"name": "M", "speaker_id": "x"}]}},
+            "prompt",
+            "speaker ID",
+        ),
+        (WRITE, {"prompt": STORY | {"characters": STORY["characters"] * 2}}, "prompt", "belongs to"),
+        (
+            WRITE,
+            {"prompt": STORY | {"characters": [{"name": "M", "speaker_id": "32AN4R", "details": 5}]}},
+            "prompt",
+            "details: Input should be an object or a list of pairs",
+        ),
+        (WRITE, {"never_speak_as": ["ZZZZZZ"]}, "never_speak_as", "not in the cast; give of: 32AN4R, K7Q2ZX"),
+        (
+            WRITE,
+            {"never_speak_as": ["K7Q2ZX"], "constrain": False},
+            "never_speak_as",
+            "kept by the constraint",
+        ),
         (WRITE, {"words": 0}, "words", "greater than or equal to 1"),
         ("/tokenize", {}, "prompt", "give either"),
         ("/tokenize", {"prompt": "x", "messages": HELLO}, "prompt", "give either"),
-        ("/detokenize", {"tokens": [1, 5000]}, None, "token 5000 at place 1"),
+        ("/detokenize", {"tokens": [1, 5000]}, "tokens", "token 5000 at place 1"),
         ("/detokenize", {"tokens": "x"}, "tokens", "valid list"),
     ],
 )
@@ -151,6 +185,23 @@ def test_a_form_of_a_foreign_page_is_no_request(site: Site, content_type: str | 
     with site.http() as client:
         answer = client.post(TEXT, content=json.dumps(asked(TEXT)).encode(), headers=headers)
     assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_content_type"
+    assert "send application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"x"'])
+def test_a_body_that_is_no_object_is_not_called_a_field(site: Site, body: bytes) -> None:
+    with site.http() as client:
+        answer = client.post(TEXT, content=body, headers={"Content-Type": "application/json; charset=utf-8"})
+    assert answer.json()["error"]["message"].startswith("the body is no JSON object; send one")
+
+
+def test_an_error_in_the_midst_of_a_stream_names_its_field(site: Site) -> None:
+    rules = {"grammar": 'start: "a" DEAD\nDEAD: /b/ & /c/'}
+    answer = site.post(TEXT, asked(TEXT, structured_outputs=rules, max_tokens=50, stream=True))
+    told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    error = (told[-1] if answer.status_code == 200 else answer.json())["error"]
+    assert error["param"] == "structured_outputs"
 
 
 def test_a_body_that_is_too_large(site: Site) -> None:

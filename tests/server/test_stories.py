@@ -114,6 +114,15 @@ def test_details_words_and_stops(site: Site, generator: LocalGenerator) -> None:
     assert stop not in render(events_of(typed))
 
 
+def test_a_stop_string_is_looked_for_in_the_text_alone(site: Site) -> None:
+    quotes = 0
+    for seed in range(4):
+        typed = streamed(site, **NOISE, seed=seed, stop=["quote", "speaker="])
+        quotes += sum(each["type"] == "open" and each["kind"] == "quote" for each in typed)
+        assert typed[-1]["reason"] != "stop"
+    assert quotes
+
+
 def test_an_adapter_has_its_own_voice(site: Site, generator: LocalGenerator) -> None:
     options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 40}
     passages = [render(events_of(streamed(site, model=name, **options))) for name in ("tiny", "tiny:anna")]

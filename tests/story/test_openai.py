@@ -154,9 +154,7 @@ class TestStreams:
         assert (ending.usage.prompt_tokens, ending.usage.written_tokens) == (50, 164)
 
     def test_so_do_the_counts_of_llama_cpp(self, server: Loopback, make: Make) -> None:
-        counts = [
-            {"cache_n": 40, "prompt_n": 10, "predicted_n": 2 * at} for at in range(200)
-        ]
+        counts = [{"cache_n": 40, "prompt_n": 10, "predicted_n": 2 * at} for at in range(200)]
         server.answer = then_hangs(*({**chat("word "), "timings": each} for each in counts))
         _, ending = collect(make(dialect="llama.cpp").write(PROMPT, WriteOptions(words=1)))
         usage = ending.usage

@@ -128,6 +128,27 @@ def test_a_stop_string_ends_the_text_before_it_and_what_is_open_is_closed(piece:
     assert pen.repairs == []
 
 
+@settings(max_examples=150, deadline=None)
+@given(PIECES, st.lists(st.sampled_from(["wo", "d ", "de.", " E", '"', "quote", "<", "\n"]), min_size=1))
+def test_a_stop_string_is_one_of_the_text_and_of_no_tag(pieces: list[str], stops: list[str]) -> None:
+    said = "".join(event.text for event in parse("".join(pieces)) if isinstance(event, Text))
+    ends = {said.find(stop) + len(stop): said.find(stop) for stop in stops if stop in said}
+    pen = Pen(stop=stops)
+    out = "".join(pen.write(piece) for piece in pieces) + pen.finish(cut=False)
+    shown = "".join(event.text for event in parse(out) if isinstance(event, Text))
+    assert pen.stopped is bool(ends)
+    expected = min((end, at) for end, at in ends.items())[1] if ends else len(said)
+    assert shown.split() == said[:expected].split()
+
+
+@pytest.mark.parametrize("piece", [1, 4, 100])
+def test_a_stop_string_goes_on_behind_a_tag(piece: int) -> None:
+    text = 'Fog. <quote speaker="AAAAAA">The</quote> <action>end comes.</action>'
+    pen = Pen(stop=('"', "The end"))
+    out = "".join(pen.write(text[at : at + piece]) for at in range(0, len(text), piece))
+    assert out + pen.finish(cut=False) == 'Fog. <quote speaker="AAAAAA"></quote>'
+
+
 def test_what_only_began_like_a_stop_string_is_written_at_the_end() -> None:
     pen = Pen(stop=("The end",))
     assert pen.write("It was The ") == "It was"

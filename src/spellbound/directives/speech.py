@@ -21,6 +21,7 @@ _PAIRS = {
 _DASHES = "—–―"
 _DOUBLE = re.compile('"|“|”|„|«[\u00a0\u202f ]?|[\u00a0\u202f ]?»')
 _BEFORE_OPENING = "([{—–-…"
+_LINE_BREAKS = re.compile("([\n\r\u2028\u2029]+)")
 
 
 def brings_marks(speech: str, marks: QuotationMarks) -> bool:
@@ -40,11 +41,36 @@ def without_marks(speech: str, marks: QuotationMarks) -> str:
 
 
 def with_marks(speech: str, marks: QuotationMarks) -> str:
-    """Speech as prose has it: in marks, inside of its outer white space; a quotation in it in inner marks."""
+    """Speech as prose has it: in marks, inside of its outer white space; a quotation in it in inner marks.
+
+    Each of several lines has both marks, for whoever looks for speech later looks at one line at a time.
+    """
     bare = speech.strip()
-    if not bare or brings_marks(bare, marks):
+    if marks.dash and bare[:1] in tuple(_DASHES):
         return speech
-    before, after = speech[: len(speech) - len(speech.lstrip())], speech[len(speech.rstrip()) :]
+    lines = _LINE_BREAKS.split(speech)
+    if brings_marks(bare, marks):
+        lines = [_without_half(line, bare[0], bare[-1], marks) for line in lines]
+    return "".join(_line_with_marks(line, marks) for line in lines)
+
+
+def _without_half(line: str, opening: str, closing: str, marks: QuotationMarks) -> str:
+    """A line without the mark that another line has the partner of."""
+    bare = line.strip()
+    if not bare or brings_marks(bare, marks):
+        return line
+    if bare[0] == opening and not re.search(rf"{re.escape(closing)}(?!\w)", bare[1:]):
+        return line.replace(bare, bare[1:].lstrip(), 1)
+    if bare[-1] == closing and not re.search(rf"(?<!\w){re.escape(opening)}", bare[:-1]):
+        return line.replace(bare, bare[:-1].rstrip(), 1)
+    return line
+
+
+def _line_with_marks(line: str, marks: QuotationMarks) -> str:
+    bare = line.strip()
+    if not bare or brings_marks(bare, marks):
+        return line
+    before, after = line[: len(line) - len(line.lstrip())], line[len(line.rstrip()) :]
     return f"{before}{marks.opening}{_with_inner_marks(bare, marks)}{marks.closing}{after}"
 
 

@@ -220,7 +220,8 @@ def _ids(tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int32]:
         raise ModelError(
             f"the prompt's tokens are {given.ndim}-dimensional, of {given.dtype}; give a row of whole numbers"
         )
-    if given.size and (int(given.max()) > _LARGEST.max or int(given.min()) < _LARGEST.min):
+    wide = given.size and given.dtype != np.int32
+    if wide and (int(given.max()) > _LARGEST.max or int(given.min()) < _LARGEST.min):
         raise ModelError(
             f"the prompt has tokens from {given.min()} to {given.max()}; use the model's own tokenizer"
         )

@@ -5,7 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from spellbound.server.errors import ApiError, api_error
+from pydantic import BaseModel
+
+from spellbound.server.errors import ApiError
+from spellbound.server.fields import error_about
 from spellbound.server.guard import log_fault
 from spellbound.server.openai_format import Chat, Text, usage_object
 from spellbound.server.writing import Writing
@@ -20,9 +23,9 @@ def event(data: object, name: str = "") -> bytes:
     return f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 
-def refusal(error: BaseException) -> dict[str, Any]:
+def refusal(error: BaseException, asked: BaseModel) -> dict[str, Any]:
     """Return what to tell of an error in the midst of an answer; what nobody expected is logged."""
-    told = api_error(error)
+    told = error_about(error, asked)
     if told.status == 500:
         log_fault(error)
     return told.body
@@ -54,7 +57,9 @@ async def whole(writing: Writing, objects: Chat | Text) -> dict[str, Any]:
     return made | {"usage": usage_object(writing.usage)}
 
 
-async def streamed(writing: Writing, objects: Chat | Text, *, include_usage: bool) -> AsyncGenerator[bytes]:
+async def streamed(
+    writing: Writing, objects: Chat | Text, asked: BaseModel, *, include_usage: bool
+) -> AsyncGenerator[bytes]:
     """Yield the answer as it comes, `[DONE]` last; an error in its midst is an event of its own."""
     extra: dict[str, None] = {"usage": None} if include_usage else {}
     try:
@@ -64,7 +69,7 @@ async def streamed(writing: Writing, objects: Chat | Text, *, include_usage: boo
         if include_usage:
             yield event(objects.usage(writing.usage))
     except Exception as error:  # noqa: BLE001 (told to the client, logged if it is a fault)
-        yield event(refusal(error))
+        yield event(refusal(error, asked))
     yield b"data: [DONE]\n\n"
 
 

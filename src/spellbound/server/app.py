@@ -16,9 +16,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spellbound.errors import InputError
 from spellbound.server import answers, replies, stories
 from spellbound.server.bridge import EventStream, unless_gone
 from spellbound.server.errors import ApiError
+from spellbound.server.fields import naming, wrong_field
 from spellbound.server.gate import Gate, Permit
 from spellbound.server.guard import OPEN, Faults, HostGuard, KeyGuard, SizeGuard
 from spellbound.server.metrics import Metrics
@@ -57,25 +59,32 @@ class Service:
         self.offers = Offers(models)
         self._refresh, self._looked = refresh, time.monotonic()
         self._look: asyncio.Task[None] | None = None
+        self._passed_over = False
+        """Whether adapters were being written with at the last look, which those cannot be changed at."""
         self.metrics = Metrics(self.offers.completers)
         self.gate = Gate(settings.max_per_client)
         self.started = int(time.time())
 
-    def enter(self, request: Request) -> Permit:
+    def enter(self, request: Request, offer: Offer, texts: int = 1) -> Permit:
         """Let a request in. No header counts: whoever asks writes those."""
-        return self.gate.enter(request.client.host if request.client else "")
+        return self.gate.enter(request.client.host if request.client else "", texts, offer.adapter)
 
     def look_again(self) -> "asyncio.Task[None] | None":
-        """Begin to look what there is by now, once a second at most; return the look that goes on, if any."""
+        """Begin to look what there is by now; return the look that goes on, if any.
+
+        Once a second at most, and once more as soon as nothing is written with what could not be changed.
+        """
         if self._look is not None and not self._look.done():
             return self._look
-        if self._refresh is None or time.monotonic() < self._looked + _LOOK_AGAIN_S:
+        now_free = self._passed_over and not self.gate.uses_adapters
+        if self._refresh is None or not (now_free or time.monotonic() >= self._looked + _LOOK_AGAIN_S):
             return None
         self._look = asyncio.create_task(self._look_now(self._refresh))
         return self._look
 
     async def _look_now(self, refresh: Refresh) -> None:
         """Offer what there is; a fault goes to the log, and whatever it concerns stays as it was."""
+        used = self.gate.uses_adapters
         try:
             for fault in await run_in_threadpool(refresh):
                 _LOG.warning("%s", fault)
@@ -84,14 +93,15 @@ class Service:
             _LOG.warning("looking for adapters: %s: %s", type(error).__name__, error)
         finally:
             self._looked = time.monotonic()
+            self._passed_over = used or self.gate.uses_adapters
 
     async def find(self, name: str | None) -> Offer:
         """Return a model by its name, the first one for none; ApiError if there is no such model.
 
-        Only who asks for one that is not offered yet waits for the look.
+        Who asks for an adapter waits for the look: once the request is in, that adapter cannot be changed.
         """
         look = self.look_again()
-        if look is not None and name and name not in self.offers:
+        if look is not None and name and not self.offers.lasts(name):
             await asyncio.wait({look})
         return self.offers.find(name)
 
@@ -116,7 +126,7 @@ class Service:
         self, request: Request, body: Sampling, offer: Offer, jobs: list[Job], objects: Chat | Text
     ) -> Response:
         """Write the texts of a request."""
-        permit = self.enter(request)
+        permit = self.enter(request, offer, sum(job.count for job in jobs))
         try:
             writing = Writing(offer, jobs, permit, self.metrics, time.perf_counter())
             if not await unless_gone(request.receive, writing.begin()):
@@ -125,12 +135,14 @@ class Service:
             if body.stream:
                 options = body.stream_options
                 events = answers.streamed(
-                    writing, objects, include_usage=bool(options and options.include_usage)
+                    writing, objects, body, include_usage=bool(options and options.include_usage)
                 )
                 return EventStream(events, permit.close)
             answer = await unless_gone(request.receive, answers.whole(writing, objects))
-        except BaseException:
+        except BaseException as error:
             permit.close()
+            if isinstance(error, InputError) and not offer.there:
+                raise self.offers.missing(offer.name) from error
             raise
         permit.close()
         return _gone() if answer is None else JSONResponse(answer)
@@ -139,17 +151,19 @@ class Service:
         """Write a passage of a story."""
         offer = await self.find(body.model)
         prompt, options = stories.prompt_of(body.prompt), stories.options_of(body, offer)
-        permit = self.enter(request)
+        permit = self.enter(request, offer)
         try:
             passage = stories.Passage(offer, permit, self.metrics, time.perf_counter())
             if not await unless_gone(request.receive, passage.begin(prompt, options)):
                 permit.close()
                 return _gone()
             if body.stream is not False:
-                return EventStream(stories.streamed(passage), permit.close)
+                return EventStream(stories.streamed(passage, body), permit.close)
             answer = await unless_gone(request.receive, stories.whole(passage))
-        except BaseException:
+        except BaseException as error:
             permit.close()
+            if isinstance(error, InputError) and not offer.there:
+                raise self.offers.missing(offer.name) from error
             raise
         permit.close()
         return _gone() if answer is None else JSONResponse(answer)
@@ -181,7 +195,7 @@ class _Documented(FastAPI):
     """Whether a key is asked for."""
 
     def openapi(self) -> dict[str, Any]:
-        """Leave out the framework's own answer to a wrong field, which `_wrong_field` replaces."""
+        """Leave out the framework's own answer to a wrong field, which `wrong_field` replaces."""
         document = super().openapi()
         for path in document["paths"].values():
             for operation in path.values():
@@ -213,7 +227,7 @@ def create_app(
     app.state.service = service
     _add_completions(app, service)
     _add_rest(app, service)
-    app.add_exception_handler(RequestValidationError, _wrong_field)
+    app.add_exception_handler(RequestValidationError, wrong_field)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added stands outermost.
     app.add_middleware(SizeGuard, settings=settings)
@@ -239,9 +253,10 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     )
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Go on with a chat."""
-        offer = await service.find(body.model)
-        job = chat_job(body, offer, service.settings)
-        return await service.complete(request, body, offer, [job], Chat(offer.name))
+        with naming(body):
+            offer = await service.find(body.model)
+            job = chat_job(body, offer, service.settings)
+            return await service.complete(request, body, offer, [job], Chat(offer.name))
 
     @app.post(
         "/v1/completions",
@@ -250,9 +265,10 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on with a text."""
-        offer = await service.find(body.model)
-        jobs = completion_jobs(body, offer, service.settings)
-        return await service.complete(request, body, offer, jobs, Text(offer.name))
+        with naming(body):
+            offer = await service.find(body.model)
+            jobs = completion_jobs(body, offer, service.settings)
+            return await service.complete(request, body, offer, jobs, Text(offer.name))
 
     @app.post(
         "/v1/stories/write",
@@ -261,7 +277,8 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     )
     async def write(body: StoryRequest, request: Request) -> Response:
         """Write a passage of a story, as typed events."""
-        return await service.write(request, body)
+        with naming(body):
+            return await service.write(request, body)
 
 
 def _add_rest(app: FastAPI, service: Service) -> None:
@@ -278,12 +295,14 @@ def _add_rest(app: FastAPI, service: Service) -> None:
     @app.post("/tokenize", response_model=None, responses=replies.replies(replies.TokenList, body=True))
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
         """Turn text or a chat into tokens."""
-        return await service.tokenize(body)
+        with naming(body):
+            return await service.tokenize(body)
 
     @app.post("/detokenize", response_model=None, responses=replies.replies(replies.TextOfTokens, body=True))
     async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
         """Turn tokens into text."""
-        return await service.detokenize(body)
+        with naming(body):
+            return await service.detokenize(body)
 
     @app.get("/health", response_model=None, responses=replies.replies(replies.Health, 503))
     async def health() -> dict[str, str]:
@@ -299,22 +318,6 @@ def _add_rest(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Give the numbers to Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
-async def _wrong_field(request: Request, error: Exception) -> Response:
-    """Name the first field that is wrong, without what it holds."""
-    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    place = [str(part) for part in found.get("loc", ())[1:] if isinstance(part, int) or _is_field(part)]
-    if found.get("type") == "json_invalid":
-        return ApiError(400, "the body is not JSON", code="invalid_json").response()
-    param = place[0] if place else None
-    where = ".".join(place) or "the body"
-    return ApiError(400, f"{where}: {found.get('msg')}", param=param, code="invalid_value").response()
-
-
-def _is_field(part: str) -> bool:
-    """Whether a part of a place is a field, not one of the types that it may have."""
-    return part.isidentifier() and part not in ("str", "int", "list", "dict")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

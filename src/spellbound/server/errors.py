@@ -12,7 +12,7 @@ from spellbound.story.asking import Fault
 from spellbound.story.completion import PromptTooLong
 
 RETRY_AFTER_S = 2
-_TOO_LONG = "context_length_exceeded"
+TOO_LONG = "context_length_exceeded"
 _STOPPED: dict[Fault, tuple[int, str, str]] = {
     "failed": (502, "failed", "upstream_failed"),
     "busy": (503, "is busy", "upstream_busy"),
@@ -58,7 +58,7 @@ def api_error(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, PromptTooLong):
-        return ApiError(400, str(error), code=_TOO_LONG)
+        return ApiError(400, str(error), code=TOO_LONG)
     if isinstance(error, ServerRefused):
         return _upstream_refused(error)
     if isinstance(error, ServerStopped):
@@ -81,7 +81,7 @@ def _upstream_refused(error: ServerRefused) -> ApiError:
             f"the server behind this one refuses us with status {failure.status}; tell whoever runs this one",
             code="upstream_refused",
         )
-    code = _TOO_LONG if failure.code == _TOO_LONG else "invalid_value"
+    code = TOO_LONG if failure.code == TOO_LONG else "invalid_value"
     return ApiError(400, f"the server behind this one refuses it: {failure.reason}", code=code)
 
 

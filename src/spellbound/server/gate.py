@@ -1,4 +1,4 @@
-"""Who is in: so many requests of one client at a time, and none once the server ends."""
+"""Who is in: so many texts of one client at a time, and none once the server ends."""
 
 import asyncio
 from collections import Counter
@@ -25,26 +25,34 @@ class Gate:
         """Return the number of requests."""
         return len(self._works)
 
-    def enter(self, client: str) -> "Permit":
-        """Let a request in, or refuse it with 429 or 503."""
+    @property
+    def uses_adapters(self) -> bool:
+        """Whether a request of any adapter is in."""
+        return any(permit.adapter is not None for permit in self._works)
+
+    def enter(self, client: str, texts: int = 1, adapter: str | None = None) -> "Permit":
+        """Let a request in, or refuse it with 429 or 503.
+
+        One of more texts than a client may have is let in while the client has no other.
+        """
         if self.draining:
             raise ApiError(503, "the server is shutting down; try again later", code="shutting_down")
-        if self._clients[client] >= self._most:
+        if (held := self._clients.get(client, 0)) and held + texts > self._most:
             raise ApiError(
                 429,
-                f"{self._clients[client]} requests of yours are worked on already, of {self._most} at a time;"
-                " wait for one to end",
+                f"{held} texts of yours are worked on already, and with {texts} more they would be above"
+                f" {self._most}; wait for some to end",
                 code="too_many_requests",
             )
-        permit = Permit(self, client)
-        self._clients[client] += 1
+        permit = Permit(self, client, texts, adapter)
+        self._clients[client] += texts
         self._works.add(permit)
         return permit
 
     def leave(self, permit: "Permit") -> None:
         """Forget a request."""
         self._works.discard(permit)
-        self._clients[permit.client] -= 1
+        self._clients[permit.client] -= permit.texts
         if not self._clients[permit.client]:
             del self._clients[permit.client]
 
@@ -61,8 +69,9 @@ class Gate:
 class Permit:
     """One request's stay."""
 
-    def __init__(self, gate: Gate, client: str) -> None:
-        self._gate, self.client = gate, client
+    def __init__(self, gate: Gate, client: str, texts: int, adapter: str | None) -> None:
+        self._gate = gate
+        self.client, self.texts, self.adapter = client, texts, adapter
         self._works: list[Cancel] = []
         self._left = self._cancelled = False
 

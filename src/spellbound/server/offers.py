@@ -23,6 +23,11 @@ class Offer:
     plain: bool
     """Whether tags become prose."""
 
+    @property
+    def there(self) -> bool:
+        """Whether it can still be asked for: adapters may go."""
+        return self.adapter is None or self.adapter in self.completer.adapters
+
 
 class Offers:
     """Everything that may be asked for; a model that was not configured is never looked for."""
@@ -54,19 +59,27 @@ class Offers:
         """Say whether there is a model of this name."""
         return name in self._offers
 
+    def lasts(self, name: str) -> bool:
+        """Whether there is a model of this name, and always will be: it is no adapter."""
+        return name in self._offers and self._offers[name].adapter is None
+
     def find(self, name: str | None) -> Offer:
         """Return a model by its name, the first one for none; ApiError if there is no such model."""
         if not name:
             return next(iter(self))
         if name not in self._offers:
-            known = ", ".join(self.names[:20])
-            raise ApiError(
-                404,
-                f"the model {name[:80]!r} is not here; choose one of: {known}",
-                param="model",
-                code="model_not_found",
-            )
+            raise self.missing(name)
         return self._offers[name]
+
+    def missing(self, name: str) -> ApiError:
+        """Return what to say of a model that is not there."""
+        known = ", ".join(each for each in self.names[:20] if each != name)
+        return ApiError(
+            404,
+            f"the model {name[:80]!r} is not here; choose one of: {known}",
+            param="model",
+            code="model_not_found",
+        )
 
 
 def require_adapter_name(name: str) -> str:

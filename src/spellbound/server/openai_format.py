@@ -1,5 +1,6 @@
 """OpenAI's JSON: what is asked in it as options, what is written as its objects."""
 
+import codecs
 import json
 import re
 import secrets
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from spellbound.errors import InputError, ModelError
 from spellbound.server.errors import ApiError
 from spellbound.server.offers import Offer
 from spellbound.server.plain import PlainText, cast_of
@@ -126,7 +128,7 @@ def _options(
         repetition_penalty=_or(body.repetition_penalty, 1.0),
         seed=seed_of(body.seed),
         stop=tuple(stop),
-        logit_bias=_bias(body.logit_bias or {}),
+        logit_bias=_bias(body.logit_bias or {}, offer),
         logprobs=logprobs,
         grammar=body.structured_outputs.grammar if body.structured_outputs else None,
         json_schema=_schema(body.response_format, body.structured_outputs),
@@ -150,7 +152,7 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _bias(given: dict[str, float]) -> dict[int, float]:
+def _bias(given: dict[str, float], offer: Offer) -> dict[int, float]:
     wrong = next((token for token in given if not _TOKEN.fullmatch(token)), None)
     if wrong is not None:
         raise ApiError(
@@ -159,7 +161,25 @@ def _bias(given: dict[str, float]) -> dict[int, float]:
             param="logit_bias",
             code="invalid_value",
         )
-    return {int(token): bias for token, bias in given.items()}
+    bias = {int(token): value for token, value in given.items()}
+    if bias:
+        _require_token(max(bias), offer)
+    return bias
+
+
+def _require_token(token: int, offer: Offer) -> None:
+    """Refuse a token that the model does not have."""
+    try:
+        offer.completer.detokenize([token])
+    except ModelError:
+        raise ApiError(
+            400,
+            f"logit_bias has {token}, which is not in the vocabulary; give tokens as /tokenize returns them",
+            param="logit_bias",
+            code="invalid_value",
+        ) from None
+    except InputError:  # there is no tokenizer here, and whoever writes has to know
+        return
 
 
 def _schema(form: ResponseFormat | None, outputs: StructuredOutputs | None) -> str | None:
@@ -257,7 +277,7 @@ class Text:
             "created": int(time.time()),
             "model": model,
         }
-        self._offsets: dict[int, int] = {}
+        self._offsets: dict[int, _Offset] = {}
 
     def whole(self, texts: Sequence[str], reasons: Sequence[str], scores: Sequence[list[Scored]]) -> Json:
         """The answer at once."""
@@ -290,10 +310,7 @@ class Text:
     def _scores(self, index: int, scores: Sequence[Scored]) -> Json | None:
         if not scores:
             return None
-        offsets = []
-        for each in scores:
-            offsets.append(self._offsets.get(index, 0))
-            self._offsets[index] = offsets[-1] + len(_spelled(each.chosen))
+        offset = self._offsets.setdefault(index, _Offset())
         return {
             "tokens": [_spelled(each.chosen) for each in scores],
             "token_logprobs": [each.chosen.logprob for each in scores],
@@ -301,8 +318,22 @@ class Text:
                 {_spelled(other): other.logprob for other in (*each.likeliest, each.chosen)}
                 for each in scores
             ],
-            "text_offset": offsets,
+            "text_offset": [offset.before(each.chosen) for each in scores],
         }
+
+
+class _Offset:
+    """Where tokens begin in the text as the model writes it; one that ends a character brings all of it."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._length = 0
+
+    def before(self, token: Likely) -> int:
+        """Return where a token begins, and count what it adds."""
+        begin = self._length
+        self._length += len(self._decoder.decode(token.data))
+        return begin
 
 
 def _likely(each: Likely) -> Json:

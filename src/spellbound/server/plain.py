@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from spellbound.directives import Character, Event, Renderer, StoryPrompt, StreamParser, is_story
+from spellbound.directives import Character, Event, Renderer, StoryPrompt, StreamParser, Text, is_story
 from spellbound.directives.prose import Plain
 from spellbound.errors import DirectiveError
 from spellbound.server.settings import PlainForm
@@ -22,8 +22,14 @@ class PlainText:
         return self._out.write(self._parser.feed(text))
 
     def finish(self) -> str:
-        """Return the rest; a speech that is still open ends."""
-        return self._out.write(self._parser.close()) + self._out.close()
+        """Return the rest; a speech that is still open ends, and a tag that was cut off is left out.
+
+        The shape is not told why the text ended; one that ends of itself hardly ever does in half a tag.
+        """
+        events = self._parser.close()
+        if events and isinstance(events[0], Text) and events[0].text.startswith("<"):
+            del events[0]
+        return self._out.write(events) + self._out.close()
 
 
 class _Prose:

@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from spellbound.errors import InputError
 from spellbound.files import words_of
 from spellbound.server.app import Service
+from spellbound.server.connections import Connection
 from spellbound.server.settings import ServeSettings
 
 _AFTER_GRACE_S = 5
 """For what was ended to tell so."""
 _BACKLOG = 512
+_ACCEPTED_AT_ONCE = 16  # so that the next ones are refused before there are no files left for them
 
 
 class DrainingServer(uvicorn.Server):
@@ -26,11 +28,13 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 lifespan="off",
                 log_level=logging.WARNING,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                backlog=_ACCEPTED_AT_ONCE,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=int(settings.grace_s) + _AFTER_GRACE_S,
                 h11_max_incomplete_event_size=64 * 1024,
@@ -38,6 +42,12 @@ class DrainingServer(uvicorn.Server):
         )
         self._service: Service = app.state.service
         self._grace_s = settings.grace_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; its backlog is also how many are accepted at once, of which more may wait."""
+        await super().startup(sockets)
+        for sock in sockets or []:
+            sock.listen(_BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, and wait for the rest."""

@@ -1,8 +1,9 @@
 """The requests as JSON: fields that are not here are ignored, those that are have to be right."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from spellbound.directives.positions import SURROGATE
 
@@ -19,12 +20,36 @@ def _integer(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _form(value: object) -> str | None:
+    """Say which of a field's forms a value is meant to have, so that what is told is wrong with that one."""
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else None
+
+
+def _prompt_form(value: object) -> str | None:
+    match value:
+        case [int() | float(), *_]:
+            return "a list of tokens"
+        case [list(), *_]:
+            return "lists of tokens"
+    return _form(value)
+
+
+def _one_of(message: str, form: Callable[[object], str | None] = _form) -> Discriminator:
+    return Discriminator(form, custom_error_type="form", custom_error_message=message)
+
+
 Integer = Annotated[int, BeforeValidator(_integer)]
 _WHOLE = AfterValidator(_whole)  # behind the lengths, so that those are said in the words of a string
 Text = Annotated[str, _WHOLE]
 Limit = Annotated[Integer, Field(ge=1, le=10_000_000)]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000), _WHOLE]
+Stops = Annotated[
+    Annotated[Stop, Tag("a text")] | Annotated[list[Stop], Field(max_length=16), Tag("a list")],
+    _one_of("Input should be a text or a list of texts"),
+]
 Token = Annotated[Integer, Field(ge=0, lt=2**31)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Many = Annotated[Integer, Field(ge=1, le=16)]
@@ -34,6 +59,13 @@ MinP = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=1, le=10)]
 Top = Annotated[Integer, Field(ge=0, le=20)]
 Salt = Annotated[str, Field(max_length=200), _WHOLE]
+Prompts = Annotated[
+    Annotated[Text, Tag("a text")]
+    | Annotated[list[Token], Tag("a list of tokens")]
+    | Annotated[list[Text], Tag("a list")]
+    | Annotated[list[list[Token]], Tag("lists of tokens")],
+    _one_of("Input should be a text, a list of tokens, or a list of either", _prompt_form),
+]
 _GRAMMAR = 200_000
 
 
@@ -83,7 +115,7 @@ class Sampling(_Fields):
     min_p: MinP | None = None
     repetition_penalty: Penalty | None = None
     seed: Seed | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stops | None = None
     logit_bias: Annotated[dict[Text, Bias], Field(max_length=1024)] | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -102,7 +134,13 @@ class ChatMessage(_Fields):
     """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[ChatPart] | None = None
+    content: (
+        Annotated[
+            Annotated[Text, Tag("a text")] | Annotated[list[ChatPart], Tag("a list")],
+            _one_of("Input should be a text or a list of parts"),
+        ]
+        | None
+    ) = None
 
 
 class ChatRequest(Sampling):
@@ -117,7 +155,7 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """A completion of text."""
 
-    prompt: Text | list[Token] | list[Text] | list[list[Token]]
+    prompt: Prompts
     logprobs: Top | None = None
     echo: bool | None = None
     suffix: Text | None = None
@@ -142,12 +180,19 @@ class DetokenizeRequest(_Fields):
     tokens: list[Token]
 
 
+Details = Annotated[
+    Annotated[dict[Text, Text], Tag("an object")]
+    | Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Tag("a list")],
+    _one_of("Input should be an object or a list of pairs"),
+]
+
+
 class CastMember(_Fields):
     """A character."""
 
     name: Text
     speaker_id: Text
-    details: dict[Text, Text] | list[Annotated[list[Text], Field(min_length=2, max_length=2)]] | None = None
+    details: Details | None = None
 
 
 class Story(_Fields):
@@ -171,7 +216,7 @@ class StoryRequest(_Fields):
     min_p: MinP | None = None
     repetition_penalty: Penalty | None = None
     seed: Seed | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stops | None = None
     never_speak_as: Annotated[list[Text], Field(max_length=1000)] | None = None
     constrain: bool | None = None
     """False: the model may write what it likes, and it is mended."""

@@ -30,7 +30,7 @@ class ServeSettings:
     """Pages (scheme://host:port) whose scripts may ask."""
     max_body_bytes: int = 8 * 2**20
     max_per_client: int = 64
-    """Requests of one address at a time."""
+    """Requests of one address at a time, each text of one counted."""
     grace_s: float = 20.0
     """How long requests may go on after a signal to end."""
     plain_form: PlainForm = "prose"
@@ -71,7 +71,8 @@ class ServeSettings:
     def lets_in(self, host: str) -> bool:
         """Whether a Host header names this server: a page elsewhere that had its name rebound does not."""
         name = host_name(host)
-        if name in (*_LOOPBACK, self.host, *self.allowed_hosts):
+        ours = (*_LOOPBACK, self.host, *self.allowed_hosts)
+        if name in (each.lower() for each in ours):
             return True
         # Bound to every interface, any address may be ours; an address cannot be rebound as a name can.
         return _is_wildcard(self.host) and _address(name) is not None

@@ -62,9 +62,15 @@ class Passage:
     async def begin(self, prompt: StoryPrompt, options: WriteOptions) -> bool:
         """Begin to write; raises what keeps it from beginning."""
         self._parser = StreamParser(prompt.characters)
-        start = partial(self._offer.completer.start_passage, prompt, options, self._feed.put)
+        start = partial(self._offer.completer.start_passage, prompt, options, self._put)
         await taken(await begun(start, self._permit))
         return True
+
+    def _put(self, item: StoryTold) -> None:
+        """Take what is told, on the engine's thread; what a passage cost counts though nobody may read it."""
+        if isinstance(item, Ending):
+            self._metrics.ended(self._offer.base, item.usage)
+        self._feed.put(item)
 
     async def events(self) -> AsyncGenerator[Typed | None]:
         """Yield events to the last one, `done`; None after a long silence."""
@@ -98,7 +104,6 @@ class Passage:
         yield from self._typed(self._parser.close())
         for repair in ending.repairs:
             yield as_repair(repair)
-        self._metrics.ended(self._offer.base, ending.usage)
         yield {"type": "usage", **usage_object(ending.usage)}
         yield {"type": "done", "reason": ending.reason, "words": ending.words, "closed": list(ending.closed)}
 
@@ -133,10 +138,10 @@ async def whole(passage: Passage) -> Typed:
     }
 
 
-async def streamed(passage: Passage) -> AsyncGenerator[bytes]:
+async def streamed(passage: Passage, asked: StoryRequest) -> AsyncGenerator[bytes]:
     """Yield the events as they come; an error in their midst is the last one, of type `error`."""
     try:
         async for each in passage.events():
             yield SILENCE if each is None else event(each, each["type"])
     except Exception as error:  # noqa: BLE001 (told to the client, logged if it is a fault)
-        yield event({"type": "error", **refusal(error)}, "error")
+        yield event({"type": "error", **refusal(error, asked)}, "error")

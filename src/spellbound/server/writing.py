@@ -123,13 +123,12 @@ class Writing:
             self._feed.put((index, Failed(error)))
 
     async def _start(self, job: Job, each: int, index: int) -> Work:
-        put = partial(_put, self._feed, index)
+        put = partial(self._put, index)
         start = partial(self._offer.completer.start, job.prompt, job.number(each), put)
         return await begun(start, self._permit)
 
     def _count(self, index: int, item: Completed) -> None:
         usage, so_far = item.usage, self.usage
-        self._metrics.ended(self._offer.base, usage)
         leads = index in self._offsets
         self.usage = replace(
             so_far,
@@ -139,6 +138,8 @@ class Writing:
             written_tokens=so_far.written_tokens + usage.written_tokens,
         )
 
-
-def _put(feed: Feed[Told], index: int, item: Piece | Completed | Failed) -> None:
-    feed.put((index, item))
+    def _put(self, index: int, item: Piece | Completed | Failed) -> None:
+        """Take what is told, on the engine's thread; what a text cost counts though nobody may read it."""
+        if isinstance(item, Completed):
+            self._metrics.ended(self._offer.base, item.usage)
+        self._feed.put((index, item))

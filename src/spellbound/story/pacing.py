@@ -1,6 +1,7 @@
 """The pen between a model and a reader: only well-formed text leaves it, and it knows when to stop."""
 
 import re
+from collections import deque
 from collections.abc import Sequence
 
 from spellbound.directives import Close, Event, Kind, Open, Renderer, Repair, StreamParser, Text
@@ -23,6 +24,8 @@ class Pen:
         """Write at least so many words, no more after a stop string; None: `done` comes by those alone."""
         self._goal = words
         self._stops = StopStrings(stop)
+        self._uncertain: deque[Event] = deque()
+        """What a stop string may still reach, from its text on."""
         self._slack = max(_LEAST_SLACK, (words or 0) // 5)
         self._parser = StreamParser()
         self._renderer = Renderer("tagged")
@@ -51,7 +54,7 @@ class Pen:
 
     def write(self, text: str) -> str:
         """Take some more text; return what of it is certain."""
-        out = self._put(self._parser.feed(self._stops.feed(text)))
+        out = self._put(self._before_stop(self._parser.feed(text)))
         self.done = self.done or self.stopped
         return out
 
@@ -62,13 +65,37 @@ class Pen:
         that tags are still open is nobody's mistake; a stop string breaks it off, too. Otherwise both are
         mended and on record.
         """
-        out = self._put(self._parser.feed(self._stops.finish()))
-        if not cut and not self.stopped:
-            out += self._put([event for event in self._parser.close() if isinstance(event, Text)])
+        rest = self._parser.close() if not cut and not self.stopped else []
+        out = self._put(self._before_stop([event for event in rest if isinstance(event, Text)]))
+        out += self._put(self._certain(len(self._stops.finish())))
         self.repairs = list(self._parser.repairs)
         self.closed = tuple(reversed(self._open))
         self.done = True
         return out + self._renderer.close()
+
+    def _before_stop(self, events: list[Event]) -> list[Event]:
+        """Return what no stop string can reach any more; those are looked for in the text, across tags."""
+        certain: list[Event] = []
+        for event in events:
+            if self.stopped:
+                break
+            self._uncertain.append(event)
+            certain += self._certain(len(self._stops.feed(event.text)) if isinstance(event, Text) else 0)
+        return certain
+
+    def _certain(self, characters: int) -> list[Event]:
+        """Take events with so many characters of text from those that waited, and the tags behind them."""
+        taken: list[Event] = []
+        while self._uncertain:
+            event = self._uncertain[0]
+            if isinstance(event, Text):
+                if characters < len(event.text):
+                    taken += [Text(event.text[:characters])] if characters else []
+                    self._uncertain[0] = Text(event.text[characters:])
+                    break
+                characters -= len(event.text)
+            taken.append(self._uncertain.popleft())
+        return taken
 
     def _put(self, events: list[Event]) -> str:
         """Write events as tagged text, up to the place to stop."""
