@@ -99,7 +99,8 @@ def next_turn(job: Job, settings: Settings) -> Iterator[Line]:
     timing = timed(settings, work, prepare=prepare)
     yield _line(job, settings, timing)
     for what, seconds in ((ATTENTION, attention), (OUTSIDE, outside)):
-        yield _line(job, settings, timing, what=what, value=1e3 * median(seconds), memory_mb=None)
+        counted = seconds[-timing.reps :]  # the first run is to warm up
+        yield _line(job, settings, timing, what=what, value=1e3 * median(counted), memory_mb=None)
 
 
 def regenerate(job: Job, settings: Settings) -> Iterator[Line]:

@@ -110,7 +110,7 @@ def serve(
     max_streams: Annotated[int, typer.Option(help="Texts worked on at once; further ones wait.")] = 64,
     max_waiting: Annotated[int, typer.Option(help="How many may wait; the next is told 503.")] = 256,
     max_per_client: Annotated[
-        int, typer.Option(help="Requests of one address at a time; the next is told 429.")
+        int, typer.Option(help="Texts of one address at a time; the next request is told 429.")
     ] = 64,
     max_prompt: Annotated[
         int | None, typer.Option(metavar="TOKENS", help="Longest prompt. [default: what the model reads]")

@@ -282,7 +282,7 @@ class Text:
     def whole(self, texts: Sequence[str], reasons: Sequence[str], scores: Sequence[list[Scored]]) -> Json:
         """The answer at once."""
         choices = [
-            self._choice(index, text, self._scores(index, scores[index]), reasons[index])
+            self._choice(index, text, self._scores(index, text, scores[index]), reasons[index])
             for index, text in enumerate(texts)
         ]
         return {**self._head, "choices": choices}
@@ -293,7 +293,7 @@ class Text:
 
     def piece(self, index: int, text: str, scored: Scored | None) -> Json:
         """A piece of a text."""
-        scores = self._scores(index, [scored] if scored else [])
+        scores = self._scores(index, text, [scored] if scored else [])
         return {**self._head, "choices": [self._choice(index, text, scores, None)]}
 
     def last(self, index: int, reason: str) -> Json:
@@ -307,10 +307,11 @@ class Text:
     def _choice(self, index: int, text: str, logprobs: Json | None, reason: str | None) -> Json:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _scores(self, index: int, scores: Sequence[Scored]) -> Json | None:
+    def _scores(self, index: int, text: str, scores: Sequence[Scored]) -> Json | None:
         if not scores:
             return None
         offset = self._offsets.setdefault(index, _Offset())
+        offset.text += text
         return {
             "tokens": [_spelled(each.chosen) for each in scores],
             "token_logprobs": [each.chosen.logprob for each in scores],
@@ -328,11 +329,15 @@ class _Offset:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._length = 0
+        self.text = ""
+        """What has been told so far; some of it may still be held back."""
 
     def before(self, token: Likely) -> int:
         """Return where a token begins, and count what it adds."""
-        begin = self._length
-        self._length += len(self._decoder.decode(token.data))
+        begin, added = self._length, self._decoder.decode(token.data)
+        # Other servers name control tokens, too: what they name so is not in the text.
+        if token.token >= 0 or added.startswith(self.text[begin : begin + len(added)]):
+            self._length += len(added)
         return begin
 
 
