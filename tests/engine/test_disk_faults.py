@@ -107,6 +107,23 @@ def test_on_a_full_disk_it_begins_with_what_is_there(
     assert "cannot be written: no space left on device" in caplog.text
 
 
+def test_a_disk_that_fails_lets_memory_keep_its_budget(
+    tiny_model: JambaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = engine_on(tmp_path, tiny_model).cache
+    put(cache, STORY, tiny_model)
+    cache.max_bytes = cache.nbytes
+
+    def sick(*_: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cache.disk, "save", sick)
+    for first in range(3, 9):
+        with pytest.raises(OSError, match="Input/output"):
+            put(cache, [first, *STORY], tiny_model)
+        assert cache.nbytes <= cache.max_bytes
+
+
 # ---- damaged
 
 

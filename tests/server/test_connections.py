@@ -22,9 +22,9 @@ def connected(site: Site) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=20)
 
 
-def posted(body: object) -> bytes:
+def posted(body: object, more: str = "") -> bytes:
     content = json.dumps(body).encode()
-    head = f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
@@ -56,6 +56,7 @@ def refuses(line: socket.socket, data: bytes, *, pause: float = 0.0) -> bool:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.3)
     monkeypatch.setattr(connections, "REST_S", 0.3)
+    monkeypatch.setattr(connections, "UNREAD_S", 0.3)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -71,6 +72,22 @@ def test_who_sends_no_request_is_let_go(site: Site, before: bytes) -> None:
 def test_who_sends_it_letter_by_letter_has_no_more_time(site: Site) -> None:
     with connected(site) as line:
         assert refuses(line, (HEALTH * 10)[:-3], pause=0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("asked", [1, 200])
+def test_who_does_not_read_is_let_go_too(site: Site, asked: int) -> None:
+    def is_held() -> bool:
+        return any(getattr(each, "client", None) == mine for each in site.server.server_state.connections)
+
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = site.url.removeprefix("http://").split(":")
+        line.connect((host, int(port)))
+        line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked + b"GET")
+        mine = line.getsockname()
+        until(is_held)
+        until(lambda: not is_held())
 
 
 @pytest.mark.usefixtures("hasty")
@@ -121,12 +138,13 @@ def test_half_of_the_files_may_be_connections(monkeypatch: pytest.MonkeyPatch, f
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("more", ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["", "upgrade"])
 def test_who_asks_again_too_early_and_goes_frees_the_slot(
-    site: Site, generator: LocalGenerator, stream: bool, together: bool
+    site: Site, generator: LocalGenerator, stream: bool, together: bool, more: str
 ) -> None:
     until(lambda: idle(generator))
     with connected(site) as line:
-        first = posted(ENDLESS | {"stream": stream})
+        first = posted(ENDLESS | {"stream": stream}, more)
         line.sendall(first + HEALTH if together else first)
         until(lambda: generator.load.running == 1)
         if not together:

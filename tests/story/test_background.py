@@ -73,6 +73,21 @@ def test_a_generator_that_was_left_open_is_closed_to_its_end() -> None:
     assert closed.is_set()
 
 
+def test_what_does_not_end_by_itself_is_cancelled_in_the_end() -> None:
+    background, told, left = Background("test"), list[BaseException | None](), list[asyncio.Task[None]]()
+    ready = threading.Event()
+
+    async def leaves_one() -> None:
+        left.append(asyncio.create_task(asyncio.sleep(1000)))
+        ready.set()
+
+    background.begin(leaves_one(), told.append)
+    assert ready.wait(5)
+    background.close()
+    assert not background._thread.is_alive()
+    assert left[0].cancelled()
+
+
 def test_children_that_have_not_begun_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda found: left.append(found.object))

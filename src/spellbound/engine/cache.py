@@ -171,10 +171,12 @@ class StoryCache:
         node.used = self._clock
         if node.snapshot is None or (node.snapshot.logits_V is None and snapshot.logits_V is not None):
             self._hold(node, snapshot)
-        if self.disk is not None:
-            node.key = self.disk.save(name, node.path(), cast("Snapshot", node.snapshot))
-            self._trim_disk(self.disk)
-        self._trim()
+        try:
+            if self.disk is not None:
+                node.key = self.disk.save(name, node.path(), cast("Snapshot", node.snapshot))
+                self._trim_disk(self.disk)
+        finally:
+            self._trim()
 
     def forget(self, space: str | None = None) -> None:
         """Drop everything of a space, or of all, from memory and disk."""

@@ -8,6 +8,7 @@ from typing import Any
 from spellbound.errors import EnvironmentFault
 
 _JOIN_S = 5.0
+_LATE_S = 1.0  # after which what is left ends neither by itself nor with what began it
 Ended = Callable[[BaseException | None], None]
 
 
@@ -57,12 +58,12 @@ class Background:
     async def _end(self) -> None:
         """Cancel what was begun, and wait for that and for whatever it leaves behind.
 
-        What it leaves is not cancelled, for it ends by itself: a child of a task group that has not begun
-        would never run what it was given, and a generator would stop in the midst of its closing.
+        What it leaves is not cancelled at once, for it ends by itself: a child of a task group that has not
+        begun would never run what it was given, and a generator would stop in the midst of its closing.
         """
         _cancel(self._begun)
         while _others():
-            await asyncio.wait(_others())
+            _cancel((await asyncio.wait(_others(), timeout=_LATE_S))[1])
             # A generator that goes with its reader is closed by a task that the loop makes in its next turn.
             await asyncio.sleep(0)
 

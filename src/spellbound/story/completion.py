@@ -198,9 +198,9 @@ class Load:
     cache_bytes: int = 0
     disk_bytes: int = 0
     evicted: int = 0
+    """Snapshots that had to leave memory so far."""
     cache_failures: Mapping[str, int] = field(default_factory=dict)
     """What the cache could not do so far, by kind."""
-    """Snapshots that had to leave memory so far."""
 
 
 class Completer(Protocol):
