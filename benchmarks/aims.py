@@ -149,6 +149,7 @@ def _story_aims() -> list[Aim]:
     flat = partial(aim, tokens=longest, against_tokens=2048, at_most=1.5)
     return [
         flat(what="next turn outside attention"),
+        flat(what="next turn, attention left out"),
         flat(what="regenerate"),
         Aim(
             theme="story",

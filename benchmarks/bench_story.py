@@ -3,8 +3,9 @@
 A story of so many tokens has been read; then a turn of 1,000 tokens more (never the same twice), the same
 prompt again, a fork at the middle, and a turn after a restart that finds the story on disk. The narrow model
 does little work a token, so what grows with the story shows. Attention over what was read grows by its
-nature, so it is timed apart. Prompts are handed over as arrays: making one of a list of 262,144 numbers takes
-longer than anything else that the engine does to them.
+nature, so it is timed apart; and the same turn is timed with attention left out, since what it reads drives
+everything else out of the processor's caches. Prompts are handed over as arrays: making one of a list of
+262,144 numbers takes longer than anything else that the engine does to them.
 """
 
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, Self
+from unittest.mock import patch
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from spellbound.jamba import together
 THEME, MILLISECONDS, SPEED, MIB = "story", "ms", "tokens/s", "MiB a stream"
 NEXT, AGAIN, FORK, RESTART = "next turn", "regenerate", "fork at the middle", "next turn after a restart"
 OUTSIDE, ATTENTION = "next turn outside attention", "next turn, attention alone"
+LEFT_OUT = "next turn, attention left out"
 STREAMS, MEMORY = "many at once", "memory of many at once"
 TURN = 1000
 PROMPT, WRITTEN = 128, 64  # tokens of each of many
@@ -101,6 +104,17 @@ def next_turn(job: Job, settings: Settings) -> Iterator[Line]:
     for what, seconds in ((ATTENTION, attention), (OUTSIDE, outside)):
         counted = seconds[-timing.reps :]  # the first run is to warm up
         yield _line(job, settings, timing, what=what, value=1e3 * median(counted), memory_mb=None)
+
+
+def left_out(job: Job, settings: Settings) -> Iterator[Line]:
+    """A turn behind the story, of which attention reads nothing: everything else that a turn costs."""
+    with patch.object(together, "_attend", lambda queries, *_: queries):
+        told, prompts = Told(job), list[Ids]()
+
+        def prepare() -> None:
+            prompts.append(told.turn(len(told.past)))
+
+        yield _line(job, settings, timed(settings, lambda: told.first_token(prompts.pop()), prepare=prepare))
 
 
 def regenerate(job: Job, settings: Settings) -> Iterator[Line]:
@@ -212,8 +226,12 @@ def plan(options: command.Options) -> list[Job]:
     lengths = [2048, 4096] if options.quick else [2048, 8192, 32768, 131072, 262144 - 2 * TURN]
     jobs = []
     for tokens in lengths:
-        for what, measure in ((NEXT, next_turn), (AGAIN, regenerate), (FORK, fork), (RESTART, restart)):
-            jobs.append(_job(what, "narrow", "ours fp32", measure, tokens=tokens))
+        ours = partial(_job, config="narrow", name="ours fp32", tokens=tokens)
+        jobs.append(ours(NEXT, measure=next_turn))
+        jobs.append(ours(LEFT_OUT, measure=left_out))
+        jobs.append(ours(AGAIN, measure=regenerate))
+        jobs.append(ours(FORK, measure=fork))
+        jobs.append(ours(RESTART, measure=restart))
         if tokens <= 32768:
             jobs.append(_job(NEXT, "narrow", "ours fp32, cold", cold, tokens=tokens))
             jobs += _peers(tokens)

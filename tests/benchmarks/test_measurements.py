@@ -67,6 +67,7 @@ def test_a_model_measurement_gives_tokens_a_second(measure: Measure, name: str, 
     ("measure", "what", "lines"),
     [
         (bench_story.next_turn, bench_story.NEXT, 3),
+        (bench_story.left_out, bench_story.LEFT_OUT, 1),
         (bench_story.regenerate, bench_story.AGAIN, 1),
         (bench_story.fork, bench_story.FORK, 1),
         (bench_story.restart, bench_story.RESTART, 1),
