@@ -301,7 +301,7 @@ _MEANINGS = {
     405: "Another method is for this path",
     408: "The body did not arrive in time",
     413: "The body is too long",
-    429: "Too many requests of one address at a time",
+    429: "Too many texts of one address at a time",
     500: "The server failed; its log names the place",
     502: "A server behind this one failed, or refuses us",
     503: "Too many requests wait, a server behind this one is busy, or this one ends",
